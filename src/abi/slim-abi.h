@@ -1,0 +1,200 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) OR Apache-2.0 */
+#pragma once
+/*
+ * What the BPF programs and user space tell each other: map keys and values, the SYN option, drop
+ * reasons. This is the only header that both sides include.
+ *
+ * Addresses are 16 bytes in network byte order, IPv4 as ::ffff:a.b.c.d. Ports are in host byte
+ * order unless they are called be_. A struct that is a map key has no hidden padding, since the
+ * kernel hashes every byte of it.
+ */
+#include <linux/types.h>
+
+#define SLIM_ABI_VERSION 1
+
+union slim_addr {
+        __u8 b[16];
+        __be32 w[4];
+};
+
+/* --- endpoints: who is at an overlay address ------------------------------------------------- */
+
+struct slim_endpoint_key {
+        __u32 network; /* network id */
+        union slim_addr addr;
+};
+
+enum slim_endpoint_flags {
+        SLIM_ENDPOINT_SLIM = 1 << 0,  /* its TCP sockets are host sockets; otherwise it is plain */
+        SLIM_ENDPOINT_LOCAL = 1 << 1, /* it lives on this host */
+};
+
+struct slim_endpoint {
+        __u32 id; /* endpoint id, unique in the cluster, never 0 */
+        __u32 network;
+        union slim_addr addr; /* overlay address */
+        union slim_addr host; /* underlay address of its host */
+        __u32 flags;          /* enum slim_endpoint_flags */
+        __u32 ifindex;        /* the host's side of its veth; 0 unless local */
+};
+
+/* Key of the longest-prefix map of overlay networks. prefixlen counts bits of the 16 bytes. */
+struct slim_prefix_key {
+        __u32 prefixlen;
+        union slim_addr addr;
+};
+
+/* --- sockets: what a container's socket is ---------------------------------------------------- */
+
+enum slim_peer_kind {
+        SLIM_PEER_NONE = 0,
+        SLIM_PEER_OVERLAY = 1,  /* an endpoint's overlay address */
+        SLIM_PEER_LOOPBACK = 2, /* the container itself, by a loopback address */
+        SLIM_PEER_OUTSIDE = 3,  /* no overlay address: reached as the host reaches it */
+};
+
+#define SLIM_NO_SLOT 0xff
+
+/* Value of the SK_STORAGE map. The broker writes the first three fields, the programs the rest. */
+struct slim_socket {
+        __u32 endpoint;
+        __u32 network;
+        union slim_addr addr; /* the endpoint's overlay address */
+
+        union slim_addr bound_addr; /* what the program gave to bind() */
+        union slim_addr peer_addr;  /* overlay address of the peer (SLIM_PEER_OVERLAY) */
+        __u64 owner;                /* cookie of the socket that holds the binding; 0: none */
+        __u32 peer_endpoint;
+        __u16 bound_port; /* virtual port; 0: the host's own port is shown */
+        __u16 peer_port;  /* virtual port of the peer */
+        __u16 listen_port; /* the hidden host port that was marked, 0: none */
+        __u8 binding;      /* index into slim_port.binding */
+        __u8 slot;         /* bit in slim_binding.listeners, or SLIM_NO_SLOT */
+        __u8 peer_kind;    /* enum slim_peer_kind */
+        __u8 pad[3];
+};
+
+/* --- ports: what is bound and who listens ----------------------------------------------------- */
+
+struct slim_port_key {
+        __u32 endpoint;
+        __u16 port;
+        __u16 pad;
+};
+
+#define SLIM_BINDINGS  8  /* different local addresses on one port of one container */
+#define SLIM_LISTENERS 64 /* sockets that listen on one binding (SO_REUSEPORT) */
+
+/* The sockets that are bound to one address on one port. */
+struct slim_binding {
+        union slim_addr addr;
+        __u64 listeners;  /* bitmap of slots in the listeners map */
+        __u32 owners;     /* sockets bound here; 0: this element is free */
+        __u32 reuse_addr; /* how many of them have SO_REUSEADDR */
+        __u32 reuse_port; /* … SO_REUSEPORT */
+        __u32 v6only;     /* … IPV6_V6ONLY */
+};
+
+struct slim_listener_key {
+        __u32 endpoint;
+        __u16 port;
+        __u8 binding;
+        __u8 slot;
+};
+
+/* --- connections on their way in -------------------------------------------------------------- */
+
+/* The host-level 4-tuple of a SYN as the server's host sees it. IPv4 as v4-mapped. */
+struct slim_tuple {
+        union slim_addr client_addr;
+        union slim_addr server_addr;
+        __u16 client_port;
+        __u16 server_port;
+};
+
+/* What a verified SYN said. */
+struct slim_syn {
+        __u32 client_endpoint;
+        __u32 server_endpoint;
+        union slim_addr client_addr; /* overlay address of the client */
+        __u16 client_port;           /* virtual */
+        __u16 server_port;           /* virtual */
+        __u8 peer_kind;              /* SLIM_PEER_OVERLAY or SLIM_PEER_LOOPBACK */
+        __u8 pad[3];
+};
+
+/*
+ * The TCP option of a Slim SYN: RFC 6994 shared experimental option, 20 bytes, which is what a SYN
+ * with MSS, SACK-permitted, timestamps and window scale has left. Everything in network byte order.
+ */
+#define SLIM_OPTION_KIND 254
+#define SLIM_OPTION_LEN  20
+#define SLIM_OPTION_EXID 0x511e
+
+struct slim_option {
+        __u8 kind;
+        __u8 len;
+        __be16 exid;
+        __be32 client_endpoint;
+        __be16 client_port;
+        __be16 server_port;
+        __be32 server_endpoint;
+        __be32 mac;
+} __attribute__((packed));
+
+/* --- keys ------------------------------------------------------------------------------------- */
+
+#define SLIM_KEYS 2 /* [0] signs and verifies; [1], the previous one, only verifies */
+
+struct slim_key {
+        __u64 k[2];  /* SipHash-2-4 key as two little-endian words */
+        __u32 epoch; /* 0: no key */
+        __u32 pad;
+};
+
+/* --- reasons ---------------------------------------------------------------------------------- */
+
+/* Append only: the numbers are in counters, the names in metrics. */
+#define SLIM_REASONS(X)                                                                            \
+        X(NONE, "none")                                                                            \
+        X(SYN_ACCEPTED, "syn_accepted")                                                            \
+        X(SYN_NO_OPTION, "syn_no_option")                                                          \
+        X(SYN_BAD_OPTION, "syn_bad_option")                                                        \
+        X(SYN_BAD_MAC, "syn_bad_mac")                                                              \
+        X(SYN_UNKNOWN_CLIENT, "syn_unknown_client")                                                \
+        X(SYN_UNKNOWN_SERVER, "syn_unknown_server")                                                \
+        X(SYN_OTHER_NETWORK, "syn_other_network")                                                  \
+        X(STEER_NO_SYN, "steer_no_syn")                                                            \
+        X(STEER_NO_LISTENER, "steer_no_listener")                                                  \
+        X(HIDDEN_PORT, "hidden_port")                                                              \
+        X(CONNECT_NO_ENDPOINT, "connect_no_endpoint")                                              \
+        X(CONNECT_PLAIN_ENDPOINT, "connect_plain_endpoint")                                        \
+        X(BIND_FOREIGN_ADDRESS, "bind_foreign_address")                                            \
+        X(BIND_IN_USE, "bind_in_use")                                                              \
+        X(LISTEN_IN_USE, "listen_in_use")                                                          \
+        X(ENCAP_BAD_PACKET, "encap_bad_packet")                                                    \
+        X(ENCAP_SPOOFED, "encap_spoofed")                                                          \
+        X(ENCAP_UNKNOWN_HOST, "encap_unknown_host")                                                \
+        X(ENCAP_NO_ENDPOINT, "encap_no_endpoint")
+
+enum slim_reason {
+#define SLIM_REASON_ENUM(name, text) SLIM_REASON_##name,
+        SLIM_REASONS(SLIM_REASON_ENUM)
+#undef SLIM_REASON_ENUM
+                SLIM_REASON_MAX,
+};
+
+#define SLIM_ASSERT_SIZE(type, size)                                                               \
+        _Static_assert(sizeof(type) == (size), #type " must be " #size " bytes")
+
+SLIM_ASSERT_SIZE(struct slim_endpoint_key, 20);
+SLIM_ASSERT_SIZE(struct slim_endpoint, 48);
+SLIM_ASSERT_SIZE(struct slim_prefix_key, 20);
+SLIM_ASSERT_SIZE(struct slim_socket, 88);
+SLIM_ASSERT_SIZE(struct slim_port_key, 8);
+SLIM_ASSERT_SIZE(struct slim_binding, 40);
+SLIM_ASSERT_SIZE(struct slim_listener_key, 8);
+SLIM_ASSERT_SIZE(struct slim_tuple, 36);
+SLIM_ASSERT_SIZE(struct slim_syn, 32);
+SLIM_ASSERT_SIZE(struct slim_option, SLIM_OPTION_LEN);
+SLIM_ASSERT_SIZE(struct slim_key, 24);

@@ -1,0 +1,83 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+/*
+ * rtnetlink: devices, addresses, routes and neighbours, each call one request and its answer.
+ *
+ * A struct netlink is a socket in one network namespace. Calls return 0 or the negative errno that
+ * the kernel answered with. Names are interface names; ifindexes are of that namespace.
+ */
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "../abi/slim-abi.h"
+#include "../basic/macro.h"
+
+struct netlink;
+
+/* Opens in the namespace of netns_fd, or in the caller's own for -1. The caller frees it. */
+int netlink_open(int netns_fd, struct netlink **ret);
+void netlink_free(struct netlink *nl);
+DEFINE_CLEANUP(struct netlink *, netlink_free)
+
+struct netlink_link {
+        uint32_t ifindex;
+        uint32_t mtu;
+        uint8_t mac[6];
+        bool up;
+        char name[16];
+        char kind[16]; /* "veth", "vxlan", "" for a physical one */
+        uint64_t rx_packets, tx_packets, rx_bytes, tx_bytes;
+};
+
+/* -ENODEV: no such device. */
+int netlink_link_get(struct netlink *nl, const char *name, struct netlink_link *ret);
+
+/*
+ * The collect-metadata VXLAN device (ip link add NAME type vxlan external dstport PORT), ARP off,
+ * with a fixed MAC address. -EEXIST: the name is taken.
+ */
+int netlink_vxlan_add(struct netlink *nl, const char *name, uint16_t udp_port, uint32_t mtu,
+                      const uint8_t mac[6]);
+
+/*
+ * A veth pair: `name` here, `peer` in the namespace of peer_netns_fd, both with this MTU.
+ * The peer starts out under its final name in the other namespace.
+ */
+int netlink_veth_add(struct netlink *nl, const char *name, const uint8_t mac[6],
+                     const char *peer, const uint8_t peer_mac[6], int peer_netns_fd, uint32_t mtu);
+
+int netlink_link_del(struct netlink *nl, const char *name);
+int netlink_link_up(struct netlink *nl, uint32_t ifindex);
+
+/* The device's first global IPv4 (family AF_INET) or IPv6 address. -EADDRNOTAVAIL: none. */
+int netlink_addr_get(struct netlink *nl, uint32_t ifindex, int family, union slim_addr *ret,
+                     uint8_t *ret_bits);
+/* bits: prefix length within the address's own family (32 for an IPv4 host address). */
+int netlink_addr_add(struct netlink *nl, uint32_t ifindex, const union slim_addr *addr,
+                     uint8_t bits);
+
+enum netlink_route_kind {
+        NETLINK_ROUTE_UNICAST,     /* dst [via gateway] dev ifindex */
+        NETLINK_ROUTE_UNREACHABLE, /* dst: ICMP unreachable, ifindex and gateway unused */
+};
+
+struct netlink_route {
+        enum netlink_route_kind kind;
+        union slim_addr dst;
+        uint8_t dst_bits;               /* within its own family; 0 is the default route */
+        const union slim_addr *gateway; /* or NULL */
+        bool onlink;
+        uint32_t ifindex;
+        const union slim_addr *source; /* preferred source, or NULL */
+};
+
+/* Adds or replaces. */
+int netlink_route_add(struct netlink *nl, const struct netlink_route *route);
+int netlink_route_del(struct netlink *nl, const struct netlink_route *route);
+
+/* A permanent neighbour entry; adds or replaces. */
+int netlink_neigh_add(struct netlink *nl, uint32_t ifindex, const union slim_addr *addr,
+                      const uint8_t mac[6]);
+
+/* The interface of the IPv4 default route with the lowest metric. -ENOENT: there is none. */
+int netlink_default_device(struct netlink *nl, char ret_name[16]);

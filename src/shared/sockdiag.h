@@ -1,0 +1,31 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+/*
+ * sock_diag(7): the TCP sockets of a network namespace, as the kernel knows them.
+ */
+#include <stdint.h>
+
+#include "../abi/slim-abi.h"
+
+struct sockdiag_tcp {
+        union slim_addr local_addr, peer_addr; /* IPv4 as v4-mapped */
+        uint16_t local_port, peer_port;
+        uint8_t state;     /* TCP_ESTABLISHED, … of <netinet/tcp.h> */
+        uint8_t family;    /* AF_INET, AF_INET6: of the socket, not of the address */
+        uint64_t cookie;   /* SO_COOKIE */
+        uint64_t inode;    /* 0 once no process holds it */
+        uint64_t cgroup;   /* cgroup2 id of the socket (INET_DIAG_CGROUP_ID), 0: unknown */
+        uint64_t bytes_received, bytes_acked; /* tcpi_bytes_received, tcpi_bytes_acked */
+        uint32_t uid;
+};
+
+/*
+ * Calls `each` for every TCP socket, of both families, whose state is in the mask (1 << state), in
+ * the caller's network namespace. Stops at the first non-zero answer and returns it. A dump that
+ * the kernel interrupted is taken again before `each` is called.
+ */
+int sockdiag_tcp_each(uint32_t states, int (*each)(const struct sockdiag_tcp *s, void *userdata),
+                      void *userdata);
+
+/* Ends a socket (SOCK_DESTROY): its peer sees a reset. -ENOENT: gone already. */
+int sockdiag_tcp_destroy(const struct sockdiag_tcp *s);
