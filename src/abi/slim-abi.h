@@ -44,6 +44,13 @@ struct slim_prefix_key {
         union slim_addr addr;
 };
 
+/* Who is behind a veth: value of the map of host-side ifindexes. */
+struct slim_device {
+        __u32 endpoint;
+        __u32 network;
+        union slim_addr addr;
+};
+
 /* --- sockets: what a container's socket is ---------------------------------------------------- */
 
 enum slim_peer_kind {
@@ -51,6 +58,11 @@ enum slim_peer_kind {
         SLIM_PEER_OVERLAY = 1,  /* an endpoint's overlay address */
         SLIM_PEER_LOOPBACK = 2, /* the container itself, by a loopback address */
         SLIM_PEER_OUTSIDE = 3,  /* no overlay address: reached as the host reaches it */
+};
+
+enum slim_bind_flags {
+        SLIM_BIND_REUSE_ADDR = 1 << 0,
+        SLIM_BIND_REUSE_PORT = 1 << 1,
 };
 
 #define SLIM_NO_SLOT 0xff
@@ -71,7 +83,8 @@ struct slim_socket {
         __u8 binding;      /* index into slim_port.binding */
         __u8 slot;         /* bit in slim_binding.listeners, or SLIM_NO_SLOT */
         __u8 peer_kind;    /* enum slim_peer_kind */
-        __u8 pad[3];
+        __u8 bind_flags;   /* enum slim_bind_flags, as they were at bind() */
+        __u8 pad[2];
 };
 
 /* --- ports: what is bound and who listens ----------------------------------------------------- */
@@ -85,14 +98,23 @@ struct slim_port_key {
 #define SLIM_BINDINGS  8  /* different local addresses on one port of one container */
 #define SLIM_LISTENERS 64 /* sockets that listen on one binding (SO_REUSEPORT) */
 
-/* The sockets that are bound to one address on one port. */
+/* The sockets that are bound to one address on one port. owners 0: this element is free. */
 struct slim_binding {
         union slim_addr addr;
         __u64 listeners;  /* bitmap of slots in the listeners map */
-        __u32 owners;     /* sockets bound here; 0: this element is free */
+        __u32 owners;     /* sockets bound here */
         __u32 reuse_addr; /* how many of them have SO_REUSEADDR */
         __u32 reuse_port; /* … SO_REUSEPORT */
-        __u32 v6only;     /* … IPV6_V6ONLY */
+        __u8 claims;      /* enum slim_claims: what its address takes, of all its sockets */
+        __u8 pad[3];
+};
+
+/* Which packets a local address takes. Two addresses overlap when they share a family and are
+ * equal or one of them is a wildcard. */
+enum slim_claims {
+        SLIM_CLAIMS_V4 = 1 << 0,
+        SLIM_CLAIMS_V6 = 1 << 1,
+        SLIM_CLAIMS_ANY = 1 << 2, /* a wildcard: 0.0.0.0 or :: */
 };
 
 struct slim_listener_key {
@@ -184,13 +206,20 @@ enum slim_reason {
                 SLIM_REASON_MAX,
 };
 
+/* Load-time constants of the programs (read-only data, written by slimd before it loads them). */
+struct slim_config {
+        __u16 port_base;  /* first Slim port */
+        __u16 port_count; /* how many, a power of two */
+        __u32 vxlan_ifindex;
+};
+
 #define SLIM_ASSERT_SIZE(type, size)                                                               \
         _Static_assert(sizeof(type) == (size), #type " must be " #size " bytes")
 
 SLIM_ASSERT_SIZE(struct slim_endpoint_key, 20);
 SLIM_ASSERT_SIZE(struct slim_endpoint, 48);
 SLIM_ASSERT_SIZE(struct slim_prefix_key, 20);
-SLIM_ASSERT_SIZE(struct slim_socket, 88);
+SLIM_ASSERT_SIZE(struct slim_socket, 80);
 SLIM_ASSERT_SIZE(struct slim_port_key, 8);
 SLIM_ASSERT_SIZE(struct slim_binding, 40);
 SLIM_ASSERT_SIZE(struct slim_listener_key, 8);
@@ -198,3 +227,5 @@ SLIM_ASSERT_SIZE(struct slim_tuple, 36);
 SLIM_ASSERT_SIZE(struct slim_syn, 32);
 SLIM_ASSERT_SIZE(struct slim_option, SLIM_OPTION_LEN);
 SLIM_ASSERT_SIZE(struct slim_key, 24);
+SLIM_ASSERT_SIZE(struct slim_device, 24);
+SLIM_ASSERT_SIZE(struct slim_config, 8);

@@ -14,7 +14,11 @@
 
 struct netlink;
 
-/* Opens in the namespace of netns_fd, or in the caller's own for -1. The caller frees it. */
+/*
+ * Opens in the namespace of netns_fd, or in the caller's own for -1. The caller frees it. The
+ * thread is in its own namespace again afterwards, or the process is aborted. -EINVAL: netns_fd is
+ * no network namespace.
+ */
 int netlink_open(int netns_fd, struct netlink **ret);
 void netlink_free(struct netlink *nl);
 DEFINE_CLEANUP(struct netlink *, netlink_free)
@@ -34,7 +38,7 @@ int netlink_link_get(struct netlink *nl, const char *name, struct netlink_link *
 
 /*
  * The collect-metadata VXLAN device (ip link add NAME type vxlan external dstport PORT), ARP off,
- * with a fixed MAC address. -EEXIST: the name is taken.
+ * with a fixed MAC address. -EEXIST: the name is taken, or another such device has the port.
  */
 int netlink_vxlan_add(struct netlink *nl, const char *name, uint16_t udp_port, uint32_t mtu,
                       const uint8_t mac[6]);
@@ -43,8 +47,8 @@ int netlink_vxlan_add(struct netlink *nl, const char *name, uint16_t udp_port, u
  * A veth pair: `name` here, `peer` in the namespace of peer_netns_fd, both with this MTU.
  * The peer starts out under its final name in the other namespace.
  */
-int netlink_veth_add(struct netlink *nl, const char *name, const uint8_t mac[6],
-                     const char *peer, const uint8_t peer_mac[6], int peer_netns_fd, uint32_t mtu);
+int netlink_veth_add(struct netlink *nl, const char *name, const uint8_t mac[6], const char *peer,
+                     const uint8_t peer_mac[6], int peer_netns_fd, uint32_t mtu);
 
 int netlink_link_del(struct netlink *nl, const char *name);
 int netlink_link_up(struct netlink *nl, uint32_t ifindex);
@@ -52,7 +56,7 @@ int netlink_link_up(struct netlink *nl, uint32_t ifindex);
 /* The device's first global IPv4 (family AF_INET) or IPv6 address. -EADDRNOTAVAIL: none. */
 int netlink_addr_get(struct netlink *nl, uint32_t ifindex, int family, union slim_addr *ret,
                      uint8_t *ret_bits);
-/* bits: prefix length within the address's own family (32 for an IPv4 host address). */
+/* bits: prefix length within the address's own family (32 for an IPv4 host address). -EEXIST. */
 int netlink_addr_add(struct netlink *nl, uint32_t ifindex, const union slim_addr *addr,
                      uint8_t bits);
 
@@ -65,7 +69,7 @@ struct netlink_route {
         enum netlink_route_kind kind;
         union slim_addr dst;
         uint8_t dst_bits;               /* within its own family; 0 is the default route */
-        const union slim_addr *gateway; /* or NULL */
+        const union slim_addr *gateway; /* or NULL; of the family of dst */
         bool onlink;
         uint32_t ifindex;
         const union slim_addr *source; /* preferred source, or NULL */
@@ -73,6 +77,7 @@ struct netlink_route {
 
 /* Adds or replaces. */
 int netlink_route_add(struct netlink *nl, const struct netlink_route *route);
+/* -ESRCH: no such route. */
 int netlink_route_del(struct netlink *nl, const struct netlink_route *route);
 
 /* A permanent neighbour entry; adds or replaces. */

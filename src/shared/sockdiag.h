@@ -10,13 +10,14 @@
 struct sockdiag_tcp {
         union slim_addr local_addr, peer_addr; /* IPv4 as v4-mapped */
         uint16_t local_port, peer_port;
-        uint8_t state;     /* TCP_ESTABLISHED, … of <netinet/tcp.h> */
-        uint8_t family;    /* AF_INET, AF_INET6: of the socket, not of the address */
-        uint64_t cookie;   /* SO_COOKIE */
-        uint64_t inode;    /* 0 once no process holds it */
-        uint64_t cgroup;   /* cgroup2 id of the socket (INET_DIAG_CGROUP_ID), 0: unknown */
+        uint8_t state;   /* TCP_ESTABLISHED, … of <netinet/tcp.h> */
+        uint8_t family;  /* AF_INET, AF_INET6: of the socket, not of the address */
+        uint64_t cookie; /* SO_COOKIE */
+        uint64_t inode;  /* 0 once no process holds it */
+        uint64_t cgroup; /* cgroup2 id of the socket (INET_DIAG_CGROUP_ID), 0: unknown */
         uint64_t bytes_received, bytes_acked; /* tcpi_bytes_received, tcpi_bytes_acked */
         uint32_t uid;
+        uint32_t ifindex; /* of the device that it is bound to, 0: none */
 };
 
 /*
@@ -27,5 +28,9 @@ struct sockdiag_tcp {
 int sockdiag_tcp_each(uint32_t states, int (*each)(const struct sockdiag_tcp *s, void *userdata),
                       void *userdata);
 
-/* Ends a socket (SOCK_DESTROY): its peer sees a reset. -ENOENT: gone already. */
+/*
+ * Ends a socket (SOCK_DESTROY): its peer sees a reset. -ENOENT: gone already, or, since the kernel
+ * finds listeners by address, one of several that listen on the same one. -EOPNOTSUPP: the kernel
+ * has no CONFIG_INET_DIAG_DESTROY.
+ */
 int sockdiag_tcp_destroy(const struct sockdiag_tcp *s);

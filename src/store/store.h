@@ -7,17 +7,25 @@
  * can be a file on one machine and another a quorum of many:
  *
  *   - keys are '/'-separated text, values are text (JSON by convention; the store does not look);
- *   - every change has a revision, which grows by at least one with each transaction;
+ *   - every change has a revision, which grows by at least one with each transaction that changes
+ *     something (deleting what is not there changes nothing);
  *   - a transaction compares, then does all of its operations or none;
  *   - a watch tells of each change after a revision, in order, also of those by other processes;
  *   - a key can hang on a lease: when nobody keeps the lease alive, its keys are deleted.
  *
- * One struct store belongs to one thread.
+ * One struct store belongs to one thread, and does not survive fork(): open another in the child.
+ *
+ * Keys are 1 to STORE_KEY_MAX bytes of UTF-8 with no control characters; a prefix may be empty.
+ * Anything else is -EINVAL. Besides the errors named below, each call may return -EBUSY (others
+ * kept the store locked for seconds: try again), -EIDRM (the store was removed, replaced or taken
+ * over by a newer version: open it again), -ENOSPC, -EIO and -ENOMEM; then it has done nothing.
  */
 #include <stddef.h>
 #include <stdint.h>
 
 #include "../basic/macro.h"
+
+#define STORE_KEY_MAX 1023
 
 struct store;
 
@@ -42,7 +50,7 @@ struct store_compare {
 struct store_op {
         const char *key;
         const char *value; /* NULL: delete; deleting a key that is not there is fine */
-        int64_t lease;     /* 0: none */
+        int64_t lease;     /* 0: none, also when the key had one; nothing to a deletion */
 };
 
 /*
@@ -65,7 +73,10 @@ int store_list(struct store *s, const char *prefix, struct store_entries *ret,
                int64_t *ret_revision);
 void store_entries_done(struct store_entries *e);
 
-/* All or nothing. -EAGAIN: a comparison failed and nothing was done. ret_revision may be NULL. */
+/*
+ * All or nothing. -EAGAIN: a comparison failed and nothing was done. -ENOENT: a lease is gone.
+ * -EINVAL: two operations on one key. ret_revision may be NULL.
+ */
 int store_transaction(struct store *s, const struct store_compare *compare, size_t n_compare,
                       const struct store_op *op, size_t n_op, int64_t *ret_revision);
 
@@ -73,7 +84,8 @@ int store_transaction(struct store *s, const struct store_compare *compare, size
  * A descriptor that polls readable when the store may have changed; it stays the store's.
  * store_watch() clears it and lists, in order of revision, the last change of each key under
  * prefix that changed after revision *after, deletions included, and moves *after on.
- * -ESTALE: changes after *after are no longer kept; list again.
+ * -ESTALE: changes after *after are no longer kept; list again. After any other error, call again
+ * in a while without waiting for the descriptor, which may have been cleared.
  */
 int store_watch_fd(struct store *s);
 int store_watch(struct store *s, const char *prefix, int64_t *after, struct store_entries *ret);

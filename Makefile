@@ -1,0 +1,32 @@
+# SPDX-License-Identifier: Apache-2.0
+#
+# A thin front for Meson (make, make install) and for tools/ (everything else).
+
+BUILD ?= build
+
+all: $(BUILD)/build.ninja
+	ninja -C $(BUILD)
+
+$(BUILD)/build.ninja:
+	meson setup $(BUILD)
+
+# These two do all their own set-up on a fresh Debian 12, as root.
+check:
+	@tools/check
+
+demo:
+	@tools/install-packages build demo
+	@$(MAKE) --no-print-directory all
+	@SLIM_BUILD=$(abspath $(BUILD)) tools/demo
+
+# What clang-format would change; tools/check only looks.
+format:
+	find src tests tools -name '*.[ch]' -exec clang-format -i {} +
+
+install: all
+	meson install -C $(BUILD) --no-rebuild
+
+clean:
+	rm -rf $(BUILD) build-asan
+
+.PHONY: all check demo format install clean

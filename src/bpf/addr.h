@@ -1,0 +1,75 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+#pragma once
+/*
+ * Addresses in programs: v4-mapped construction, the classes that matter to Slim, and the Slim
+ * port of a destination.
+ */
+#include <bpf/bpf_endian.h>
+
+#include "maps.h"
+
+#define V4_MAPPED bpf_htonl(0xffff)
+
+static __always_inline union slim_addr addr_v4(__be32 v4)
+{
+        union slim_addr a = {.w = {0, 0, V4_MAPPED, v4}};
+
+        return a;
+}
+
+static __always_inline union slim_addr addr_v6(__be32 w0, __be32 w1, __be32 w2, __be32 w3)
+{
+        union slim_addr a = {.w = {w0, w1, w2, w3}};
+
+        return a;
+}
+
+static __always_inline bool addr_equal(const union slim_addr *a, const union slim_addr *b)
+{
+        return !((a->w[0] ^ b->w[0]) | (a->w[1] ^ b->w[1]) | (a->w[2] ^ b->w[2]) |
+                 (a->w[3] ^ b->w[3]));
+}
+
+static __always_inline bool addr_is_v4(const union slim_addr *a)
+{
+        return a->w[0] == 0 && a->w[1] == 0 && a->w[2] == V4_MAPPED;
+}
+
+/* 0.0.0.0 */
+static __always_inline bool addr_is_any4(const union slim_addr *a)
+{
+        return addr_is_v4(a) && a->w[3] == 0;
+}
+
+/* :: */
+static __always_inline bool addr_is_any6(const union slim_addr *a)
+{
+        return !(a->w[0] | a->w[1] | a->w[2] | a->w[3]);
+}
+
+/* 127.0.0.0/8 or ::1 */
+static __always_inline bool addr_is_loopback(const union slim_addr *a)
+{
+        if (addr_is_v4(a))
+                return (a->w[3] & bpf_htonl(0xff000000)) == bpf_htonl(0x7f000000);
+        return a->w[0] == 0 && a->w[1] == 0 && a->w[2] == 0 && a->w[3] == bpf_htonl(1);
+}
+
+/*
+ * The port on the wire for a connection to (endpoint, virtual port): one of port_count, so that
+ * two hosts are not limited to one ephemeral range of connections.
+ */
+static __always_inline __u16 slim_port_of(__u32 endpoint, __u16 port)
+{
+        __u32 h = (endpoint * 0x9e3779b1U) ^ (port * 0x85ebca6bU);
+
+        h ^= h >> 15;
+        h *= 0x2c1b3c6dU;
+        h ^= h >> 13;
+        return config.port_base + (h & (config.port_count - 1));
+}
+
+static __always_inline bool is_slim_port(__u16 port)
+{
+        return (__u16)(port - config.port_base) < config.port_count;
+}

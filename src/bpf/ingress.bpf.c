@@ -1,0 +1,172 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * tc ingress of the underlay device and of lo: is this SYN to a Slim port what it says it is?
+ *
+ * Looks at TCP SYNs to Slim ports and at nothing else. A SYN whose option is there, well-formed,
+ * signed by the cluster key for this very packet and names a local endpoint of the client's own
+ * network leaves an entry for sk_lookup (steer.bpf.c) and for accepted() (sockops.bpf.c), and goes
+ * up. Every other is dropped here and counted.
+ *
+ * Reads from the network header, so the link layer does not matter. Not covered: IPv6 beyond a
+ * first header that is TCP; such a SYN leaves no entry, so that sk_lookup drops it.
+ */
+#include "addr.h"
+#include "option.h"
+
+#include <linux/if_ether.h>
+#include <linux/in.h>
+#include <linux/ip.h>
+#include <linux/ipv6.h>
+#include <linux/pkt_cls.h>
+#include <linux/tcp.h>
+
+#define IP_OFFSET 0x1fff
+#define IP_MF     0x2000
+
+/* Where a SYN comes from and goes to, and where its TCP header begins. */
+struct syn_packet {
+        struct slim_tuple tuple;
+        __u32 tcp_offset; /* from the network header */
+        struct tcphdr th;
+};
+
+static __always_inline bool is_slim_syn(const struct tcphdr *th)
+{
+        return th->syn && !th->ack && is_slim_port(bpf_ntohs(th->dest));
+}
+
+static __always_inline int load(struct __sk_buff *skb, __u32 offset, void *to, __u32 len)
+{
+        return bpf_skb_load_bytes_relative(skb, offset, to, len, BPF_HDR_START_NET);
+}
+
+/* Is it a SYN to a Slim port? One call for an IPv4 packet without options, which most are. */
+static __always_inline bool find_syn(struct __sk_buff *skb, struct syn_packet *p)
+{
+        if (skb->protocol == bpf_htons(ETH_P_IP)) {
+                struct {
+                        struct iphdr ip;
+                        struct tcphdr th;
+                } h;
+
+                if (load(skb, 0, &h, sizeof(h)) < 0 || h.ip.protocol != IPPROTO_TCP ||
+                    (h.ip.frag_off & bpf_htons(IP_OFFSET)))
+                        return false;
+                p->tcp_offset = h.ip.ihl * 4;
+                if (h.ip.ihl != 5 && load(skb, p->tcp_offset, &h.th, sizeof(h.th)) < 0)
+                        return false;
+                if (!is_slim_syn(&h.th))
+                        return false;
+                p->tuple.client_addr = addr_v4(h.ip.saddr);
+                p->tuple.server_addr = addr_v4(h.ip.daddr);
+                p->th = h.th;
+                return true;
+        }
+        if (skb->protocol == bpf_htons(ETH_P_IPV6)) {
+                struct {
+                        struct ipv6hdr ip;
+                        struct tcphdr th;
+                } h;
+
+                if (load(skb, 0, &h, sizeof(h)) < 0 || h.ip.nexthdr != IPPROTO_TCP ||
+                    !is_slim_syn(&h.th))
+                        return false;
+                p->tcp_offset = sizeof(h.ip);
+                __builtin_memcpy(&p->tuple.client_addr, &h.ip.saddr, 16);
+                __builtin_memcpy(&p->tuple.server_addr, &h.ip.daddr, 16);
+                p->th = h.th;
+                return true;
+        }
+        return false;
+}
+
+static __always_inline bool mac_is_good(const struct slim_option *o, const struct syn_packet *p)
+{
+        for (__u32 i = 0; i < SLIM_KEYS; i++) {
+                struct slim_key *key = bpf_map_lookup_elem(&keys, &i);
+
+                if (key && key->epoch &&
+                    slim_option_mac(o, &p->tuple.client_addr, p->th.source, p->th.dest, p->th.seq,
+                                    key->k) == o->mac)
+                        return true;
+        }
+        return false;
+}
+
+/* SLIM_REASON_SYN_ACCEPTED, or why not. Fills *syn. */
+static __always_inline enum slim_reason judge(const struct slim_option *o,
+                                              const struct syn_packet *p, struct slim_syn *syn)
+{
+        __u32 client_id = bpf_ntohl(o->client_endpoint), server_id = bpf_ntohl(o->server_endpoint);
+        struct slim_endpoint *client, *server;
+
+        if (!mac_is_good(o, p))
+                return SLIM_REASON_SYN_BAD_MAC;
+        server = bpf_map_lookup_elem(&identities, &server_id);
+        if (!server || !(server->flags & SLIM_ENDPOINT_LOCAL))
+                return SLIM_REASON_SYN_UNKNOWN_SERVER;
+        client = bpf_map_lookup_elem(&identities, &client_id);
+        if (!client)
+                return SLIM_REASON_SYN_UNKNOWN_CLIENT;
+        if (client->network != server->network)
+                return SLIM_REASON_SYN_OTHER_NETWORK;
+        syn->peer_kind = SLIM_PEER_OVERLAY;
+        if (addr_is_loopback(&p->tuple.server_addr)) {
+                /* The kernel lets these in on lo alone. */
+                if (client_id != server_id)
+                        return SLIM_REASON_SYN_UNKNOWN_CLIENT;
+                syn->peer_kind = SLIM_PEER_LOOPBACK;
+        }
+        syn->client_endpoint = client_id;
+        syn->server_endpoint = server_id;
+        syn->client_addr = client->addr;
+        syn->client_port = bpf_ntohs(o->client_port);
+        syn->server_port = bpf_ntohs(o->server_port);
+        return SLIM_REASON_SYN_ACCEPTED;
+}
+
+static __always_inline enum slim_reason check(struct __sk_buff *skb, struct syn_packet *p)
+{
+        __u8 options[TCP_OPTIONS_MAX] = {};
+        struct slim_option o;
+        struct slim_syn syn = {};
+        enum slim_reason reason;
+        __u32 len;
+        int at;
+
+        if (p->th.doff < 5)
+                return SLIM_REASON_SYN_BAD_OPTION;
+        len = p->th.doff * 4 - sizeof(struct tcphdr);
+        if (len < SLIM_OPTION_LEN)
+                return SLIM_REASON_SYN_NO_OPTION;
+        if (len > TCP_OPTIONS_MAX ||
+            load(skb, p->tcp_offset + sizeof(struct tcphdr), options, len) < 0)
+                return SLIM_REASON_SYN_BAD_OPTION;
+        at = slim_option_find(options, len);
+        if (at < 0)
+                return at == SLIM_OPTION_ABSENT ? SLIM_REASON_SYN_NO_OPTION
+                                                : SLIM_REASON_SYN_BAD_OPTION;
+        if (load(skb, p->tcp_offset + sizeof(struct tcphdr) + at, &o, sizeof(o)) < 0)
+                return SLIM_REASON_SYN_BAD_OPTION;
+        reason = judge(&o, p, &syn);
+        if (reason != SLIM_REASON_SYN_ACCEPTED)
+                return reason;
+        p->tuple.client_port = bpf_ntohs(p->th.source);
+        p->tuple.server_port = bpf_ntohs(p->th.dest);
+        if (bpf_map_update_elem(&syns, &p->tuple, &syn, BPF_ANY) < 0)
+                return SLIM_REASON_STEER_NO_SYN;
+        return SLIM_REASON_SYN_ACCEPTED;
+}
+
+SEC("tc")
+int slim_ingress(struct __sk_buff *skb)
+{
+        struct syn_packet p = {};
+        enum slim_reason reason;
+
+        if (!find_syn(skb, &p))
+                return TC_ACT_UNSPEC;
+        reason = check(skb, &p);
+        count(reason);
+        return reason == SLIM_REASON_SYN_ACCEPTED ? TC_ACT_UNSPEC : TC_ACT_SHOT;
+}

@@ -1,0 +1,160 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+#pragma once
+/*
+ * Every map of the data path, and the load-time constants. maps.bpf.c defines them (it sets
+ * SLIM_DEFINE_MAPS); every other program declares them, and the BPF linker joins the two.
+ *
+ *   written by slimd      endpoints, identities, prefixes, hosts, devices, keys
+ *   written by brokers    sockets (a new socket's identity)
+ *   written by programs   sockets, ports, listeners, hidden_ports, syns, counters
+ */
+#include <linux/bpf.h>
+#include <stdbool.h>
+
+#include <bpf/bpf_helpers.h>
+
+#include "../abi/slim-abi.h"
+
+#ifdef SLIM_DEFINE_MAPS
+#define SLIM_MAP(type, name)  struct type name SEC(".maps")
+#else
+#define SLIM_MAP(type, name)  extern struct type name SEC(".maps")
+#endif
+
+/* (network, overlay address) → endpoint. */
+struct endpoints_map {
+        __uint(type, BPF_MAP_TYPE_HASH);
+        __uint(map_flags, BPF_F_NO_PREALLOC);
+        __uint(max_entries, 262144);
+        __type(key, struct slim_endpoint_key);
+        __type(value, struct slim_endpoint);
+};
+
+/* Endpoint id → the same endpoint. */
+struct identities_map {
+        __uint(type, BPF_MAP_TYPE_HASH);
+        __uint(map_flags, BPF_F_NO_PREALLOC);
+        __uint(max_entries, 262144);
+        __type(key, __u32);
+        __type(value, struct slim_endpoint);
+};
+
+/* Overlay prefix → network id: tells "nobody has this address" from "not ours". */
+struct prefixes_map {
+        __uint(type, BPF_MAP_TYPE_LPM_TRIE);
+        __uint(map_flags, BPF_F_NO_PREALLOC);
+        __uint(max_entries, 4096);
+        __type(key, struct slim_prefix_key);
+        __type(value, __u32);
+};
+
+/* Underlay addresses of the cluster's hosts: who may send VXLAN. */
+struct hosts_map {
+        __uint(type, BPF_MAP_TYPE_HASH);
+        __uint(map_flags, BPF_F_NO_PREALLOC);
+        __uint(max_entries, 16384);
+        __type(key, union slim_addr);
+        __type(value, __u32);
+};
+
+/* ifindex of a veth's host side → who is behind it. */
+struct devices_map {
+        __uint(type, BPF_MAP_TYPE_HASH);
+        __uint(map_flags, BPF_F_NO_PREALLOC);
+        __uint(max_entries, 16384);
+        __type(key, __u32);
+        __type(value, struct slim_device);
+};
+
+struct keys_map {
+        __uint(type, BPF_MAP_TYPE_ARRAY);
+        __uint(max_entries, SLIM_KEYS);
+        __type(key, __u32);
+        __type(value, struct slim_key);
+};
+
+/* The identity of a socket. BPF_F_CLONE: accepted sockets start with their listener's. */
+struct sockets_map {
+        __uint(type, BPF_MAP_TYPE_SK_STORAGE);
+        __uint(map_flags, BPF_F_NO_PREALLOC | BPF_F_CLONE);
+        __type(key, int);
+        __type(value, struct slim_socket);
+};
+
+/* (endpoint, virtual port) → what is bound. Elements go away with their last owner; `dead` tells
+ * a program that still holds the pointer, for which the element lives on until its RCU section
+ * ends. */
+struct slim_port {
+        struct bpf_spin_lock lock;
+        __u32 dead;
+        /* The variables of one walk over binding[] (ports.h). They are here, under the lock, and
+         * not in registers: the verifier would follow each of their values on its own. */
+        __u8 walk_free, walk_same, walk_conflict, pad[5];
+        struct slim_binding binding[SLIM_BINDINGS];
+};
+
+struct ports_map {
+        __uint(type, BPF_MAP_TYPE_HASH);
+        __uint(map_flags, BPF_F_NO_PREALLOC);
+        __uint(max_entries, 65536);
+        __type(key, struct slim_port_key);
+        __type(value, struct slim_port);
+};
+
+/* The listening sockets. The kernel takes one out when it is closed. */
+struct listeners_map {
+        __uint(type, BPF_MAP_TYPE_SOCKHASH);
+        __uint(max_entries, 65536);
+        __type(key, struct slim_listener_key);
+        __type(value, __u64);
+};
+
+/* How many container listeners hide behind a host port. */
+struct hidden_ports_map {
+        __uint(type, BPF_MAP_TYPE_ARRAY);
+        __uint(max_entries, 65536);
+        __type(key, __u32);
+        __type(value, __u32);
+};
+
+/* Connections between their SYN and the end of their handshake. An LRU: floods push out the
+ * oldest half-open connection and no memory grows. */
+struct syns_map {
+        __uint(type, BPF_MAP_TYPE_LRU_HASH);
+        __uint(max_entries, 65536);
+        __type(key, struct slim_tuple);
+        __type(value, struct slim_syn);
+};
+
+struct counters_map {
+        __uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+        __uint(max_entries, SLIM_REASON_MAX);
+        __type(key, __u32);
+        __type(value, __u64);
+};
+
+SLIM_MAP(endpoints_map, endpoints);
+SLIM_MAP(identities_map, identities);
+SLIM_MAP(prefixes_map, prefixes);
+SLIM_MAP(hosts_map, hosts);
+SLIM_MAP(devices_map, devices);
+SLIM_MAP(keys_map, keys);
+SLIM_MAP(sockets_map, sockets);
+SLIM_MAP(ports_map, ports);
+SLIM_MAP(listeners_map, listeners);
+SLIM_MAP(hidden_ports_map, hidden_ports);
+SLIM_MAP(syns_map, syns);
+SLIM_MAP(counters_map, counters);
+
+#ifndef SLIM_DEFINE_MAPS
+extern const volatile struct slim_config config;
+#endif
+
+static __always_inline void count(enum slim_reason reason)
+{
+        __u32 key = reason;
+        __u64 *n = bpf_map_lookup_elem(&counters, &key);
+
+        if (n)
+                *n += 1; /* per CPU, and these programs do not interrupt one another */
+}

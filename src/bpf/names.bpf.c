@@ -1,0 +1,91 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * cgroup/getsockname4|6 and getpeername4|6: what does a container's socket call itself and its
+ * peer?
+ *
+ * Run in inet_getname() after the kernel has filled in the host's addresses; accept()'s address
+ * comes through getpeername too. Loopback addresses are real ones already, only their ports are
+ * virtual. A peer outside every overlay is shown as it is.
+ */
+#include "addr.h"
+
+/* Overwrites what the kernel found; false: the socket is nobody's or has no name yet. */
+static __always_inline bool local_name(struct bpf_sock_addr *ctx, union slim_addr *addr,
+                                       __u16 *port)
+{
+        struct slim_socket *s = bpf_sk_storage_get(&sockets, ctx->sk, 0, 0);
+
+        if (!s || !ctx->sk->src_port)
+                return false;
+        if (s->bound_port)
+                *port = s->bound_port;
+        if (ctx->sk->state == BPF_TCP_LISTEN || !ctx->sk->dst_port)
+                *addr = s->bound_port ? s->bound_addr : *addr;
+        else if (s->peer_kind != SLIM_PEER_LOOPBACK)
+                *addr = s->addr;
+        return true;
+}
+
+static __always_inline bool peer_name(struct bpf_sock_addr *ctx, union slim_addr *addr, __u16 *port)
+{
+        struct slim_socket *s = bpf_sk_storage_get(&sockets, ctx->sk, 0, 0);
+
+        if (!s || (s->peer_kind != SLIM_PEER_OVERLAY && s->peer_kind != SLIM_PEER_LOOPBACK))
+                return false;
+        if (s->peer_kind == SLIM_PEER_OVERLAY)
+                *addr = s->peer_addr;
+        *port = s->peer_port;
+        return true;
+}
+
+static __always_inline int name4(struct bpf_sock_addr *ctx, bool peer)
+{
+        union slim_addr addr = addr_v4(ctx->user_ip4);
+        __u16 port = bpf_ntohs(ctx->user_port);
+
+        if (peer ? peer_name(ctx, &addr, &port) : local_name(ctx, &addr, &port)) {
+                ctx->user_ip4 = addr.w[3];
+                ctx->user_port = bpf_htons(port);
+        }
+        return 1;
+}
+
+static __always_inline int name6(struct bpf_sock_addr *ctx, bool peer)
+{
+        union slim_addr addr = addr_v6(ctx->user_ip6[0], ctx->user_ip6[1], ctx->user_ip6[2],
+                                       ctx->user_ip6[3]);
+        __u16 port = bpf_ntohs(ctx->user_port);
+
+        if (peer ? peer_name(ctx, &addr, &port) : local_name(ctx, &addr, &port)) {
+                ctx->user_ip6[0] = addr.w[0];
+                ctx->user_ip6[1] = addr.w[1];
+                ctx->user_ip6[2] = addr.w[2];
+                ctx->user_ip6[3] = addr.w[3];
+                ctx->user_port = bpf_htons(port);
+        }
+        return 1;
+}
+
+SEC("cgroup/getsockname4")
+int slim_getsockname4(struct bpf_sock_addr *ctx)
+{
+        return name4(ctx, false);
+}
+
+SEC("cgroup/getpeername4")
+int slim_getpeername4(struct bpf_sock_addr *ctx)
+{
+        return name4(ctx, true);
+}
+
+SEC("cgroup/getsockname6")
+int slim_getsockname6(struct bpf_sock_addr *ctx)
+{
+        return name6(ctx, false);
+}
+
+SEC("cgroup/getpeername6")
+int slim_getpeername6(struct bpf_sock_addr *ctx)
+{
+        return name6(ctx, true);
+}

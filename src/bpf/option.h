@@ -1,0 +1,97 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+#pragma once
+/*
+ * The TCP option of a Slim SYN: finding it among a segment's options, and its MAC. Knows no maps
+ * and no kernel helpers, so that unit tests and the fuzzer run the same code.
+ */
+#include "../abi/slim-abi.h"
+#include "siphash.h"
+
+#define TCP_OPTIONS_MAX 40
+
+/* What the MAC covers. Network byte order, no padding. */
+struct slim_mac_input {
+        struct {
+                __be32 client_endpoint;
+                __be32 server_endpoint;
+                __be16 client_port;
+                __be16 server_port;
+        } __attribute__((packed)) option;
+        __be16 wire_client_port;     /* of the TCP header: ties the option */
+        __be16 wire_server_port;     /* to this one connection attempt, */
+        union slim_addr client_host; /* so that a copy of it is worth nothing */
+        __be32 sequence;             /* for another */
+        __be32 zero;
+};
+
+SLIM_ASSERT_SIZE(struct slim_mac_input, 40);
+
+static inline __attribute__((always_inline)) __be32
+slim_option_mac(const struct slim_option *option, const union slim_addr *client_host,
+                __be16 wire_client_port, __be16 wire_server_port, __be32 sequence,
+                const __u64 key[2])
+{
+        union {
+                struct slim_mac_input in;
+                __u64 word[sizeof(struct slim_mac_input) / 8];
+        } u = {
+                .in.option.client_endpoint = option->client_endpoint,
+                .in.option.server_endpoint = option->server_endpoint,
+                .in.option.client_port = option->client_port,
+                .in.option.server_port = option->server_port,
+                .in.wire_client_port = wire_client_port,
+                .in.wire_server_port = wire_server_port,
+                .in.client_host = *client_host,
+                .in.sequence = sequence,
+        };
+
+        return (__be32)siphash_words(u.word, sizeof(u.word) / sizeof(u.word[0]), key);
+}
+
+enum slim_option_found {
+        SLIM_OPTION_ABSENT = -1,    /* well-formed, and not there */
+        SLIM_OPTION_MALFORMED = -2, /* a length that is wrong, or the option twice */
+};
+
+/*
+ * The offset of the Slim option in a segment's option bytes (RFC 9293, section 3.1: kind, then
+ * length but for kinds 0 and 1), or a negative enum slim_option_found. Options of other kinds and of
+ * other experiments (RFC 6994) are passed over.
+ *
+ * buf must be TCP_OPTIONS_MAX bytes long, len of them used. The loop has a constant index at every
+ * step, since that is what every verifier follows.
+ */
+static inline __attribute__((always_inline)) int slim_option_find(const __u8 *buf, unsigned int len)
+{
+        unsigned int next = 0; /* where the next option begins */
+        int found = SLIM_OPTION_ABSENT;
+
+#pragma clang loop unroll(full)
+        for (unsigned int i = 0; i < TCP_OPTIONS_MAX; i++) {
+                __u8 kind, size;
+
+                if (i != next || i >= len)
+                        continue;
+                kind = buf[i];
+                if (kind == 0)
+                        break;
+                if (kind == 1) {
+                        next = i + 1;
+                        continue;
+                }
+                if (i + 1 >= TCP_OPTIONS_MAX || i + 1 >= len)
+                        return SLIM_OPTION_MALFORMED;
+                size = buf[i + 1];
+                if (size < 2 || i + size > len)
+                        return SLIM_OPTION_MALFORMED;
+                if (kind == SLIM_OPTION_KIND && i + 3 < TCP_OPTIONS_MAX && size >= 4 &&
+                    buf[i + 2] == (SLIM_OPTION_EXID >> 8) &&
+                    buf[i + 3] == (SLIM_OPTION_EXID & 0xff)) {
+                        if (size != SLIM_OPTION_LEN || found >= 0)
+                                return SLIM_OPTION_MALFORMED;
+                        found = (int)i;
+                }
+                next = i + size;
+        }
+        return found;
+}

@@ -1,0 +1,185 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * sockops: the connection's own moments. The SYN gets its option, a listener enters the table, an
+ * accepted socket learns its peer.
+ *
+ *   TCP_CONNECT_CB          a Slim connection: ask to be called for the SYN's header
+ *   HDR_OPT_LEN_CB          20 bytes in the SYN
+ *   WRITE_HDR_OPT_CB        … and what they say, with its MAC
+ *   ACTIVE_ESTABLISHED_CB   ask no more: nothing of ours runs for data
+ *   TCP_LISTEN_CB           from here on the listener can be found; its host port is hidden
+ *   PASSIVE_ESTABLISHED_CB  identity of the peer from the verified SYN
+ *
+ * Where the option finds no room (TCP Fast Open, MD5), the SYN leaves without it and the server's
+ * host drops it.
+ */
+#include "option.h"
+#include "ports.h"
+
+#include <linux/tcp.h>
+
+#define SYN_FLAG 0x02
+#define AF_INET  2
+
+/*
+ * barrier_var: each field of the context is read by itself, at its own constant offset, which the
+ * verifier insists on; the compiler would merge the two branches' loads.
+ */
+static __always_inline union slim_addr local_addr(struct bpf_sock_ops *ops)
+{
+        __be32 v4 = ops->local_ip4;
+
+        barrier_var(v4);
+        if (ops->family == AF_INET)
+                return addr_v4(v4);
+        return addr_v6(ops->local_ip6[0], ops->local_ip6[1], ops->local_ip6[2], ops->local_ip6[3]);
+}
+
+static __always_inline union slim_addr remote_addr(struct bpf_sock_ops *ops)
+{
+        __be32 v4 = ops->remote_ip4;
+
+        barrier_var(v4);
+        if (ops->family == AF_INET)
+                return addr_v4(v4);
+        return addr_v6(ops->remote_ip6[0], ops->remote_ip6[1], ops->remote_ip6[2],
+                       ops->remote_ip6[3]);
+}
+
+static __always_inline void want_headers(struct bpf_sock_ops *ops, bool on)
+{
+        __u32 flags = ops->bpf_sock_ops_cb_flags & ~BPF_SOCK_OPS_WRITE_HDR_OPT_CB_FLAG;
+
+        bpf_sock_ops_cb_flags_set(ops, flags | (on ? BPF_SOCK_OPS_WRITE_HDR_OPT_CB_FLAG : 0));
+}
+
+static __always_inline void write_option(struct bpf_sock_ops *ops, struct slim_socket *s)
+{
+        struct tcphdr *th = ops->skb_data;
+        union slim_addr host = local_addr(ops);
+        struct slim_option option = {
+                .kind = SLIM_OPTION_KIND,
+                .len = SLIM_OPTION_LEN,
+                .exid = bpf_htons(SLIM_OPTION_EXID),
+                .client_endpoint = bpf_htonl(s->endpoint),
+                .client_port = bpf_htons(s->bound_port ?: (__u16)ops->local_port),
+                .server_port = bpf_htons(s->peer_port),
+                .server_endpoint = bpf_htonl(s->peer_endpoint),
+        };
+        struct slim_key *key;
+        __u32 current = 0;
+
+        if ((void *)(th + 1) > ops->skb_data_end)
+                return;
+        key = bpf_map_lookup_elem(&keys, &current);
+        if (!key || !key->epoch)
+                return;
+        option.mac = slim_option_mac(&option, &host, th->source, th->dest, th->seq, key->k);
+        bpf_store_hdr_opt(ops, &option, sizeof(option), 0);
+}
+
+static __always_inline void listening(struct bpf_sock_ops *ops, struct bpf_sock *sk,
+                                      struct slim_socket *s)
+{
+        __u32 hidden = ops->local_port, *n;
+        struct slim_port_key key = {.endpoint = s->endpoint};
+        struct slim_listener_key lkey = {.endpoint = s->endpoint};
+        struct slim_port *p;
+        int at;
+
+        if (!s->owner) {
+                /* listen() with no bind(): the kernel's automatic port, on the wildcard. */
+                struct bind_request q = {
+                        .endpoint = s->endpoint,
+                        .addr = ops->family == AF_INET ? addr_v4(0) : addr_v6(0, 0, 0, 0),
+                        .port = ops->local_port,
+                };
+
+                port_bind(&q);
+                if (q.binding < 0)
+                        return count(SLIM_REASON_LISTEN_IN_USE);
+                port_hold(s, &q, bpf_get_socket_cookie(ops));
+        }
+        key.port = s->bound_port;
+        p = bpf_map_lookup_elem(&ports, &key);
+        if (!p)
+                return count(SLIM_REASON_LISTEN_IN_USE);
+
+        /* Hidden before it can be found, and whether or not it will be. */
+        if (!s->listen_port) {
+                n = bpf_map_lookup_elem(&hidden_ports, &hidden);
+                if (n)
+                        __sync_fetch_and_add(n, 1);
+                s->listen_port = hidden;
+        }
+        if (s->slot == SLIM_NO_SLOT) {
+                at = port_listen(p, s->binding);
+                if (at < 0)
+                        return count(SLIM_REASON_LISTEN_IN_USE);
+                s->slot = at;
+        }
+        lkey.port = s->bound_port;
+        lkey.binding = s->binding;
+        lkey.slot = s->slot;
+        bpf_sock_hash_update(ops, &listeners, &lkey, BPF_ANY);
+}
+
+static __always_inline void accepted(struct bpf_sock_ops *ops, struct slim_socket *s)
+{
+        struct slim_tuple tuple = {
+                .client_addr = remote_addr(ops),
+                .server_addr = local_addr(ops),
+                .client_port = bpf_ntohl(ops->remote_port),
+                .server_port = ops->local_port,
+        };
+        struct slim_syn *syn = bpf_map_lookup_elem(&syns, &tuple);
+
+        s->owner = 0;
+        s->listen_port = 0;
+        s->slot = SLIM_NO_SLOT;
+        if (!syn)
+                return;
+        s->peer_kind = syn->peer_kind;
+        s->peer_endpoint = syn->client_endpoint;
+        s->peer_addr = syn->client_addr;
+        s->peer_port = syn->client_port;
+        bpf_map_delete_elem(&syns, &tuple);
+}
+
+SEC("sockops")
+int slim_sockops(struct bpf_sock_ops *ops)
+{
+        struct bpf_sock *sk = ops->sk;
+        struct slim_socket *s;
+
+        if (!sk)
+                return 1;
+        s = bpf_sk_storage_get(&sockets, sk, 0, 0);
+        if (!s)
+                return 1;
+        switch (ops->op) {
+        case BPF_SOCK_OPS_TCP_CONNECT_CB:
+                if (s->peer_kind == SLIM_PEER_OVERLAY || s->peer_kind == SLIM_PEER_LOOPBACK)
+                        want_headers(ops, true);
+                break;
+        case BPF_SOCK_OPS_HDR_OPT_LEN_CB:
+                if (ops->skb_tcp_flags & SYN_FLAG)
+                        bpf_reserve_hdr_opt(ops, SLIM_OPTION_LEN, 0);
+                break;
+        case BPF_SOCK_OPS_WRITE_HDR_OPT_CB:
+                if (ops->skb_tcp_flags & SYN_FLAG)
+                        write_option(ops, s);
+                break;
+        case BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB:
+                if (ops->bpf_sock_ops_cb_flags)
+                        want_headers(ops, false);
+                break;
+        case BPF_SOCK_OPS_TCP_LISTEN_CB:
+                listening(ops, sk, s);
+                break;
+        case BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB:
+                accepted(ops, s);
+                break;
+        }
+        return 1;
+}

@@ -1,0 +1,155 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * sk_lookup: which listener gets a SYN (or the ACK of a SYN cookie)?
+ *
+ * Runs in the host's network namespace for packets that no established, half-open or TIME_WAIT
+ * socket took, before the kernel's own listener lookup.
+ *
+ *   to a Slim port      the listener that the verified SYN named; none: drop, which the kernel
+ *                       answers with a reset (ECONNREFUSED)
+ *   to a hidden port    drop: a container's listener is reached through a Slim port or not at all,
+ *                       so that its host port looks closed
+ *   to any other        not ours
+ */
+#include "addr.h"
+
+#include <linux/in.h>
+
+#define AF_INET 2
+
+static __always_inline __u32 mix(const struct slim_tuple *t)
+{
+        __u32 h = t->client_addr.w[3] ^ (((__u32)t->client_port << 16) | t->server_port);
+
+        h *= 0x9e3779b1U;
+        h ^= h >> 15;
+        h *= 0x85ebca6bU;
+        return h ^ (h >> 13);
+}
+
+/* The nth (0 is the first) set bit; n < 64. */
+static __always_inline __u32 nth_bit(__u64 bits, __u32 n)
+{
+        for (__u32 i = 0; i < 64; i++) {
+                if (!(bits >> i & 1))
+                        continue;
+                if (!n--)
+                        return i;
+        }
+        return 0;
+}
+
+static __always_inline __u32 bit_count(__u64 bits)
+{
+        __u32 n = 0;
+
+        for (; bits && n < 64; n++)
+                bits &= bits - 1;
+        return n;
+}
+
+/*
+ * Which binding of a port does an address belong to? The exact one, then 0.0.0.0, then :: (which
+ * takes IPv4 unless it is IPV6_V6ONLY), each only if it has a listener, as compute_score() of the
+ * kernel prefers them.
+ */
+static __always_inline int best_binding(const struct slim_port *p, const union slim_addr *addr)
+{
+        bool v4 = addr_is_v4(addr);
+        int best = -1, best_score = 0;
+
+#pragma clang loop unroll(full)
+        for (int i = 0; i < SLIM_BINDINGS; i++) {
+                const struct slim_binding *b = &p->binding[i];
+                int score = 0;
+
+                if (!b->owners || !b->listeners)
+                        continue;
+                if (addr_equal(&b->addr, addr))
+                        score = 3;
+                else if (v4 && addr_is_any4(&b->addr))
+                        score = 2;
+                else if (addr_is_any6(&b->addr) && (!v4 || (b->claims & SLIM_CLAIMS_V4)))
+                        score = 1;
+                if (score > best_score) {
+                        best_score = score;
+                        best = i;
+                }
+        }
+        return best;
+}
+
+/* Assigns the socket and returns true, or false: nobody listens. */
+static __always_inline bool steer(struct bpf_sk_lookup *ctx, const struct slim_tuple *tuple,
+                                  const struct slim_syn *syn)
+{
+        struct slim_port_key key = {.endpoint = syn->server_endpoint, .port = syn->server_port};
+        struct slim_listener_key lkey = {.endpoint = key.endpoint, .port = key.port};
+        struct slim_port *p = bpf_map_lookup_elem(&ports, &key);
+        struct slim_endpoint *server = bpf_map_lookup_elem(&identities, &key.endpoint);
+        union slim_addr addr;
+        struct bpf_sock *sk;
+        __u64 bits;
+        __u32 n;
+        int at;
+        long r;
+
+        if (!p || !server)
+                return false;
+        /* The address that the client meant: a real loopback one, or the overlay's. */
+        addr = syn->peer_kind == SLIM_PEER_LOOPBACK ? tuple->server_addr : server->addr;
+        at = best_binding(p, &addr);
+        if (at < 0)
+                return false;
+        bits = p->binding[at & (SLIM_BINDINGS - 1)].listeners;
+        n = bit_count(bits);
+        if (!n)
+                return false;
+        lkey.binding = at;
+        lkey.slot = n == 1 ? nth_bit(bits, 0) : nth_bit(bits, mix(tuple) % n);
+        sk = bpf_map_lookup_elem(&listeners, &lkey);
+        if (!sk)
+                return false;
+        r = bpf_sk_assign(ctx, sk, BPF_SK_LOOKUP_F_NO_REUSEPORT);
+        bpf_sk_release(sk);
+        return r == 0;
+}
+
+SEC("sk_lookup")
+int slim_steer(struct bpf_sk_lookup *ctx)
+{
+        struct slim_tuple tuple = {};
+        struct slim_syn *syn;
+        __u32 port = ctx->local_port, *hidden;
+
+        if (ctx->protocol != IPPROTO_TCP)
+                return SK_PASS;
+        if (!is_slim_port(port)) {
+                hidden = bpf_map_lookup_elem(&hidden_ports, &port);
+                if (!hidden || !*hidden)
+                        return SK_PASS;
+                count(SLIM_REASON_HIDDEN_PORT);
+                return SK_DROP;
+        }
+        if (ctx->family == AF_INET) {
+                tuple.client_addr = addr_v4(ctx->remote_ip4);
+                tuple.server_addr = addr_v4(ctx->local_ip4);
+        } else {
+                tuple.client_addr = addr_v6(ctx->remote_ip6[0], ctx->remote_ip6[1],
+                                            ctx->remote_ip6[2], ctx->remote_ip6[3]);
+                tuple.server_addr = addr_v6(ctx->local_ip6[0], ctx->local_ip6[1],
+                                            ctx->local_ip6[2], ctx->local_ip6[3]);
+        }
+        tuple.client_port = bpf_ntohs(ctx->remote_port);
+        tuple.server_port = port;
+        syn = bpf_map_lookup_elem(&syns, &tuple);
+        if (!syn) {
+                count(SLIM_REASON_STEER_NO_SYN);
+                return SK_DROP;
+        }
+        if (steer(ctx, &tuple, syn))
+                return SK_PASS;
+        count(SLIM_REASON_STEER_NO_LISTENER);
+        bpf_map_delete_elem(&syns, &tuple);
+        return SK_DROP;
+}

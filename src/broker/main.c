@@ -1,0 +1,104 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * slim-broker: hands host-namespace TCP sockets to one container, for as long as it lives.
+ *
+ * slimd starts it in the host's network namespace and in the cgroup where the BPF programs are
+ * attached, with the descriptors of broker-fds.h. It owns no state that slimd would have to save:
+ * a broker that dies is replaced, and slimd may come and go.
+ */
+#include <errno.h>
+#include <getopt.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/prctl.h>
+#include <unistd.h>
+
+#include "../basic/inaddr.h"
+#include "../basic/log.h"
+#include "../basic/name.h"
+#include "broker-fds.h"
+#include "notify.h"
+
+static int usage(int status)
+{
+        fprintf(status ? stderr : stdout,
+                "Usage: slim-broker --endpoint ID --network ID --address ADDR\n"
+                "Hands TCP sockets to one container. Started by slimd; not for use by hand.\n");
+        return status;
+}
+
+static int parse_id(const char *text, const char *what, uint32_t *ret)
+{
+        uint64_t v;
+        int r = parse_uint(text, 1, UINT32_MAX, &v);
+
+        if (r < 0) {
+                log_error("%s \"%s\" is not an id", what, text);
+                return r;
+        }
+        *ret = (uint32_t)v;
+        return 0;
+}
+
+static int parse_arguments(int argc, char **argv, struct slim_socket *ret)
+{
+        static const struct option options[] = {
+                {"endpoint", required_argument, NULL, 'e'},
+                {"network", required_argument, NULL, 'n'},
+                {"address", required_argument, NULL, 'a'},
+                {"help", no_argument, NULL, 'h'},
+                {},
+        };
+        struct slim_socket s = {.slot = SLIM_NO_SLOT};
+        bool address = false;
+        int c;
+
+        while ((c = getopt_long(argc, argv, "h", options, NULL)) >= 0) {
+                switch (c) {
+                case 'e':
+                        if (parse_id(optarg, "--endpoint", &s.endpoint) < 0)
+                                return -EINVAL;
+                        break;
+                case 'n':
+                        if (parse_id(optarg, "--network", &s.network) < 0)
+                                return -EINVAL;
+                        break;
+                case 'a':
+                        if (inaddr_parse(optarg, &s.addr) < 0) {
+                                log_error("--address \"%s\" is not an IP address", optarg);
+                                return -EINVAL;
+                        }
+                        address = true;
+                        break;
+                case 'h':
+                        exit(usage(0));
+                default:
+                        return -EINVAL;
+                }
+        }
+        if (optind < argc || !s.endpoint || !s.network || !address)
+                return -EINVAL;
+        *ret = s;
+        return 0;
+}
+
+int main(int argc, char **argv)
+{
+        struct slim_socket identity;
+        struct pool pool;
+        int r;
+
+        log_setup("slim-broker");
+        if (parse_arguments(argc, argv, &identity) < 0)
+                return usage(2);
+        if (prctl(PR_SET_DUMPABLE, 0) < 0)
+                log_warning_errno(-errno, "cannot hide from debuggers: %m, ignoring");
+        pool_init(&pool, BROKER_FD_SOCKETS, &identity);
+        r = notify_loop(BROKER_FD_NOTIFY, BROKER_FD_NETNS, &pool);
+        pool_done(&pool);
+        if (r < 0) {
+                log_error_errno(r, "endpoint %u: notifications failed: %m", identity.endpoint);
+                return EXIT_FAILURE;
+        }
+        return EXIT_SUCCESS;
+}

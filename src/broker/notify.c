@@ -1,0 +1,181 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "notify.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/seccomp.h>
+#include <poll.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "../basic/alloc.h"
+#include "../basic/fd.h"
+#include "../basic/log.h"
+
+/* Linux 6.6; Debian 12's headers are of 6.1. */
+#ifndef SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP
+#define SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP (1UL << 0)
+#endif
+#ifndef SECCOMP_IOCTL_NOTIF_SET_FLAGS
+#define SECCOMP_IOCTL_NOTIF_SET_FLAGS SECCOMP_IOW(4, __u64)
+#endif
+
+#define SOCKET_TYPE_MASK 0xf
+
+/* How long to be idle before sockets are made ahead, so that a burst is not held up by them. */
+#define IDLE_MS 2
+
+struct loop {
+        int notify_fd;
+        int proc_fd;
+        dev_t netns_dev;
+        ino_t netns_ino;
+        struct pool *pool;
+        struct seccomp_notif *call; /* of the size that this kernel wants */
+        size_t call_size;
+        struct seccomp_notif_resp *answer;
+        size_t answer_size;
+};
+
+/* Is the caller in the container's own namespace? One that it unshared keeps its own sockets. */
+static bool in_container_netns(const struct loop *l, uint32_t pid)
+{
+        char path[32];
+        struct stat st;
+
+        snprintf(path, sizeof(path), "%u/ns/net", pid);
+        /* A failure means that the caller is gone; then the answer goes nowhere. */
+        return fstatat(l->proc_fd, path, &st, 0) == 0 && st.st_dev == l->netns_dev &&
+               st.st_ino == l->netns_ino;
+}
+
+static int answer(const struct loop *l, int error, uint32_t flags)
+{
+        memset(l->answer, 0, l->answer_size);
+        l->answer->id = l->call->id;
+        l->answer->error = error;
+        l->answer->flags = flags;
+        if (ioctl(l->notify_fd, SECCOMP_IOCTL_NOTIF_SEND, l->answer) < 0 && errno != ENOENT)
+                return -errno;
+        return 0;
+}
+
+/* Lets the kernel run the call as it stands. Its arguments are numbers: nothing can change them. */
+static int answer_continue(const struct loop *l)
+{
+        return answer(l, 0, SECCOMP_USER_NOTIF_FLAG_CONTINUE);
+}
+
+static int hand_out(const struct loop *l, int family, int type)
+{
+        _cleanup_close_ int fd = -1;
+        struct seccomp_notif_addfd addfd = {
+                .id = l->call->id,
+                .flags = SECCOMP_ADDFD_FLAG_SEND,
+                .newfd_flags = type & SOCK_CLOEXEC ? O_CLOEXEC : 0,
+        };
+
+        fd = pool_take(l->pool, family);
+        if (fd < 0)
+                return answer(l, fd, 0);
+        if ((type & SOCK_NONBLOCK) && fcntl(fd, F_SETFL, O_RDWR | O_NONBLOCK) < 0)
+                return answer(l, -errno, 0);
+        addfd.srcfd = (uint32_t)fd;
+        if (ioctl(l->notify_fd, SECCOMP_IOCTL_NOTIF_ADDFD, &addfd) < 0)
+                /* ENOENT: the caller died. Else its own table has no room (EMFILE). */
+                return errno == ENOENT ? 0 : answer(l, -errno, 0);
+        return 0;
+}
+
+static int handle(const struct loop *l)
+{
+        const struct seccomp_data *data = &l->call->data;
+        int family = (int)data->args[0], type = (int)data->args[1];
+
+        if (data->nr != __NR_socket || (type & SOCKET_TYPE_MASK) != SOCK_STREAM ||
+            (type & ~(SOCKET_TYPE_MASK | SOCK_CLOEXEC | SOCK_NONBLOCK)) ||
+            !in_container_netns(l, l->call->pid))
+                return answer_continue(l);
+        return hand_out(l, family, type);
+}
+
+static int loop_run(struct loop *l)
+{
+        for (;;) {
+                struct pollfd p = {.fd = l->notify_fd, .events = POLLIN};
+                int r;
+
+                r = poll(&p, 1, pool_is_full(l->pool) ? -1 : IDLE_MS);
+                if (r < 0) {
+                        if (errno == EINTR)
+                                continue;
+                        return -errno;
+                }
+                if (r == 0) {
+                        r = pool_add(l->pool);
+                        while (r == 0 && !pool_is_full(l->pool) && poll(&p, 1, 0) == 0)
+                                r = pool_add(l->pool);
+                        continue; /* what cannot be made now is tried when it is asked for */
+                }
+                if (!(p.revents & POLLIN)) {
+                        if (p.revents & POLLHUP)
+                                return 0; /* nobody is left who could call */
+                        return -EBADF;
+                }
+                memset(l->call, 0, l->call_size);
+                if (ioctl(l->notify_fd, SECCOMP_IOCTL_NOTIF_RECV, l->call) < 0) {
+                        if (errno == ENOENT || errno == EINTR)
+                                continue; /* the caller died meanwhile */
+                        return -errno;
+                }
+                r = handle(l);
+                if (r < 0)
+                        log_warning_errno(r, "cannot answer a socket() call: %m, ignoring");
+        }
+}
+
+int notify_loop(int notify_fd, int netns_fd, struct pool *pool)
+{
+        _cleanup_free_ struct seccomp_notif *call = NULL;
+        _cleanup_free_ struct seccomp_notif_resp *resp = NULL;
+        _cleanup_close_ int proc_fd = -1;
+        struct seccomp_notif_sizes sizes;
+        struct stat st;
+
+        if (syscall(__NR_seccomp, SECCOMP_GET_NOTIF_SIZES, 0, &sizes) < 0)
+                return -errno;
+        if (fstat(netns_fd, &st) < 0)
+                return -errno;
+        proc_fd = open("/proc", O_PATH | O_DIRECTORY | O_CLOEXEC);
+        if (proc_fd < 0)
+                return -errno;
+
+        struct loop l = {
+                .notify_fd = notify_fd,
+                .proc_fd = proc_fd,
+                .netns_dev = st.st_dev,
+                .netns_ino = st.st_ino,
+                .pool = pool,
+                .call_size = sizes.seccomp_notif > sizeof(*call) ? sizes.seccomp_notif
+                                                                 : sizeof(*call),
+                .answer_size = sizes.seccomp_notif_resp > sizeof(*resp) ? sizes.seccomp_notif_resp
+                                                                        : sizeof(*resp),
+        };
+
+        call = calloc(1, l.call_size);
+        resp = calloc(1, l.answer_size);
+        if (!call || !resp)
+                return -ENOMEM;
+        l.call = call;
+        l.answer = resp;
+
+        /* Caller and broker take turns, so they belong on one core. Kernels before 6.6 refuse. */
+        if (ioctl(notify_fd, SECCOMP_IOCTL_NOTIF_SET_FLAGS, SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP) < 0)
+                log_debug_errno(-errno, "no synchronous wake-up: %m, ignoring");
+        return loop_run(&l);
+}

@@ -1,0 +1,12 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+/*
+ * The notification loop: one container's socket() calls and their answers (seccomp_unotify(2)).
+ */
+#include "pool.h"
+
+/*
+ * Answers notifications until the last process of the container is gone: then 0. Every one is
+ * answered, also when no socket can be made. A negative errno when notify_fd itself fails.
+ */
+int notify_loop(int notify_fd, int netns_fd, struct pool *pool);

@@ -1,0 +1,40 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+/*
+ * Sockets made ahead: TCP sockets of this process's network namespace that already carry the
+ * container's identity.
+ */
+#include <stdbool.h>
+
+#include "../abi/slim-abi.h"
+
+/*
+ * How many of each family wait. A burst takes them all and then pays for its own; a waiting socket
+ * costs the host about 2.5 KiB. docs/performance.md has the measurement.
+ */
+#define POOL_SIZE 16
+
+struct pool {
+        int sockets_map;
+        struct slim_socket identity;
+        struct pool_family {
+                int family;
+                int fd[POOL_SIZE];
+                unsigned int n;
+        } family[2];
+};
+
+void pool_init(struct pool *pool, int sockets_map, const struct slim_socket *identity);
+void pool_done(struct pool *pool);
+
+/*
+ * A socket of family AF_INET or AF_INET6, close-on-exec and blocking, the caller's: one that waits,
+ * or a new one. Its negative errno where none can be made; a socket without identity is never
+ * given out.
+ */
+int pool_take(struct pool *pool, int family);
+
+bool pool_is_full(const struct pool *pool);
+
+/* Makes one socket, if one is missing. 0, or the negative errno of the failure. */
+int pool_add(struct pool *pool);

@@ -1,0 +1,102 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "filter.h"
+
+#include <errno.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <netinet/in.h>
+#include <seccomp.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "../basic/alloc.h"
+#include "../basic/fd.h"
+#include "../basic/macro.h"
+
+/* The bits of socket()'s type that are the type (SOCK_TYPE_MASK of the kernel's linux/net.h). */
+#define TYPE_MASK 0xf
+
+/* The arguments are ints: what a program left in the register's upper half does not count. */
+#define INT_MASK 0xffffffffU
+
+DEFINE_CLEANUP(scmp_filter_ctx, seccomp_release)
+
+static int filter_build(scmp_filter_ctx *ret)
+{
+        static const int domains[] = {AF_INET, AF_INET6}, protocols[] = {0, IPPROTO_TCP};
+        _cleanup_(seccomp_releasep) scmp_filter_ctx ctx = NULL;
+        int r;
+
+        ctx = seccomp_init(SCMP_ACT_ALLOW);
+        if (!ctx)
+                return -ENOMEM;
+        r = seccomp_attr_set(ctx, SCMP_FLTATR_ACT_BADARCH, SCMP_ACT_ALLOW);
+        if (r < 0)
+                return r;
+        for (size_t d = 0; d < ARRAY_SIZE(domains); d++)
+                for (size_t p = 0; p < ARRAY_SIZE(protocols); p++) {
+                        r = seccomp_rule_add(
+                                ctx, SCMP_ACT_NOTIFY, SCMP_SYS(socket), 3,
+                                SCMP_A0_64(SCMP_CMP_MASKED_EQ, INT_MASK, (uint64_t)domains[d]),
+                                SCMP_A1_64(SCMP_CMP_MASKED_EQ, TYPE_MASK, SOCK_STREAM),
+                                SCMP_A2_64(SCMP_CMP_MASKED_EQ, INT_MASK, (uint64_t)protocols[p]));
+                        if (r < 0)
+                                return r;
+                }
+        *ret = TAKE_PTR(ctx);
+        return 0;
+}
+
+/* The filter as the kernel wants it. The caller frees *ret. */
+static int filter_compile(struct sock_filter **ret, size_t *ret_n)
+{
+        _cleanup_(seccomp_releasep) scmp_filter_ctx ctx = NULL;
+        _cleanup_free_ struct sock_filter *code = NULL;
+        _cleanup_close_ int fd = -1;
+        struct stat st;
+        int r;
+
+        r = filter_build(&ctx);
+        if (r < 0)
+                return r;
+        fd = memfd_create("slim-filter", MFD_CLOEXEC);
+        if (fd < 0)
+                return -errno;
+        r = seccomp_export_bpf(ctx, fd);
+        if (r < 0)
+                return r;
+        if (fstat(fd, &st) < 0)
+                return -errno;
+        code = malloc((size_t)st.st_size);
+        if (!code)
+                return -ENOMEM;
+        if (pread(fd, code, (size_t)st.st_size, 0) != st.st_size)
+                return -EIO;
+        *ret = TAKE_PTR(code);
+        *ret_n = (size_t)st.st_size / sizeof(struct sock_filter);
+        return 0;
+}
+
+/*
+ * Not seccomp_load(): it hides which error the kernel answered with, and keeps one notification
+ * descriptor for the whole process, which a second load would hand out again.
+ */
+int filter_load(int *ret_notify_fd)
+{
+        _cleanup_free_ struct sock_filter *code = NULL;
+        size_t n;
+        int r, fd;
+
+        r = filter_compile(&code, &n);
+        if (r < 0)
+                return r;
+        fd = (int)syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_NEW_LISTENER,
+                          &(struct sock_fprog){.len = (unsigned short)n, .filter = code});
+        if (fd < 0)
+                return -errno;
+        *ret_notify_fd = fd;
+        return 0;
+}

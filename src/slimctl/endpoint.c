@@ -1,0 +1,85 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * slimctl endpoint: the containers of the cluster and where they are.
+ */
+#include <errno.h>
+
+#include "../shared/rpc.h"
+#include "cli.h"
+#include "print.h"
+
+int endpoint_ls(struct cli *cli)
+{
+        static const struct print_column columns[] = {
+                {.title = "NAME", .key = "name"},
+                {.title = "NETWORK", .key = "network"},
+                {.title = "ADDRESS", .key = "address"},
+                {.title = "KIND", .key = "kind"},
+                {.title = "HOST", .key = "host"},
+                {.title = "HOST ADDRESS", .key = "host_address"},
+                {.title = "LOCAL", .key = "local"},
+        };
+        const char *network = NULL;
+        const struct option_spec options[] = {{.name = "network", .value = &network}, {}};
+        _cleanup_json_ json_t *answer = NULL;
+        const json_t *endpoints;
+
+        if (cli_parse(cli, options, NULL, 0, NULL) < 0 ||
+            (network && cli_check_name(cli, "--network", network) < 0))
+                return CLI_USAGE;
+        if (cli_call(cli, "list the endpoints", "Endpoint.List",
+                     cli_parameters("network", network, NULL), &answer) < 0)
+                return CLI_FAILED;
+        endpoints = cli_member(answer, "endpoints", JSON_ARRAY);
+        if (!endpoints)
+                return CLI_FAILED;
+        if (cli->json)
+                print_json(endpoints);
+        else
+                print_table(endpoints, columns, ARRAY_SIZE(columns));
+        return CLI_OK;
+}
+
+static void print_endpoint(const json_t *e)
+{
+        const struct print_field fields[] = {
+                {.title = "name", .value = json_object_get(e, "name")},
+                {.title = "network", .value = json_object_get(e, "network")},
+                {.title = "address", .value = json_object_get(e, "address")},
+                {.title = "kind", .value = json_object_get(e, "kind")},
+                {.title = "id", .value = json_object_get(e, "id")},
+                {.title = "host", .value = json_object_get(e, "host")},
+                {.title = "host address", .value = json_object_get(e, "host_address")},
+                {.title = "local", .value = json_object_get(e, "local")},
+                {.title = "device", .value = json_object_get(e, "device")},
+                {.title = "cgroup", .value = json_object_get(e, "cgroup")},
+                {.title = "processes", .value = json_object_get(e, "pids")},
+                {.title = "broker", .value = json_object_get(e, "broker_pid")},
+        };
+
+        print_fields(fields, ARRAY_SIZE(fields));
+}
+
+int endpoint_show(struct cli *cli)
+{
+        const char *name = NULL, *network = NULL;
+        const struct option_spec options[] = {{.name = "network", .value = &network}, {}};
+        _cleanup_json_ json_t *answer = NULL;
+        const json_t *endpoint;
+
+        if (cli_parse(cli, options, &name, 1, NULL) < 0 ||
+            cli_check_name(cli, "the endpoint's name", name) < 0 ||
+            (network && cli_check_name(cli, "--network", network) < 0))
+                return CLI_USAGE;
+        if (cli_call(cli, "show the endpoint", "Endpoint.Show",
+                     cli_parameters("name", name, "network", network, NULL), &answer) < 0)
+                return CLI_FAILED;
+        endpoint = cli_member(answer, "endpoint", JSON_OBJECT);
+        if (!endpoint)
+                return CLI_FAILED;
+        if (cli->json)
+                print_json(endpoint);
+        else
+                print_endpoint(endpoint);
+        return CLI_OK;
+}

@@ -1,0 +1,215 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * slimctl: the command line of Slim.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "../basic/log.h"
+#include "cli.h"
+#include "print.h"
+
+#define RUN_DIR_DEFAULT "/run/slim"
+
+static const struct cli_command commands[] = {
+        {"network", "create", network_create, "NAME --prefix PREFIX [--block-bits N]",
+         "make an overlay network"},
+        {"network", "ls", network_ls, "", "list the networks"},
+        {"network", "rm", network_rm, "NAME", "remove a network that has no endpoints"},
+        {"endpoint", "ls", endpoint_ls, "[--network NET]", "list the containers of the cluster"},
+        {"endpoint", "show", endpoint_show, "NAME [--network NET]", "show one of them"},
+        {"connection", "ls", connection_ls, "[--name NAME] [--network NET]",
+         "list the TCP sockets of this host's containers"},
+        {"status", NULL, status_show, "", "show this host's slimd (also without a command)"},
+        {"doctor", NULL, doctor_run, "", "check what Slim needs of this machine"},
+        {"run", NULL, run_run,
+         "--name NAME [--network NET] [--address ADDR] [--plain] [--hostname H] [--cpus LIST] -- "
+         "CMD…",
+         "run a program in a container over this machine's file system"},
+};
+
+static void print_help(const struct cli *cli)
+{
+        printf("usage: slimctl [--run-dir DIR] [--json] COMMAND\n\n");
+        for (size_t i = 0; i < ARRAY_SIZE(commands); i++) {
+                const struct cli_command *c = &commands[i];
+
+                printf("  %s%s%s%s%s\n        %s\n", c->noun, c->verb ? " " : "", c->verb ?: "",
+                       c->arguments[0] ? " " : "", c->arguments, c->description);
+        }
+        printf("\n"
+               "  --run-dir DIR  where slimd's socket is (default %s)\n"
+               "  --json         print JSON\n"
+               "  --help         show this, or a command's own line after it\n"
+               "  --version      show the version\n",
+               RUN_DIR_DEFAULT);
+}
+
+static void print_command_help(const struct cli_command *c)
+{
+        printf("usage: slimctl %s%s%s%s%s\n\n%s\n", c->noun, c->verb ? " " : "", c->verb ?: "",
+               c->arguments[0] ? " " : "", c->arguments, c->description);
+}
+
+/* The verbs of a noun, for the line that says which there are. */
+static void list_verbs(const char *noun, char *buf, size_t size)
+{
+        size_t at = 0;
+
+        buf[0] = '\0';
+        for (size_t i = 0; i < ARRAY_SIZE(commands) && at < size; i++)
+                if (strcmp(commands[i].noun, noun) == 0)
+                        at += (size_t)snprintf(buf + at, size - at, "%s%s", at ? ", " : "",
+                                               commands[i].verb ?: "");
+}
+
+/* The next word that is no option; NULL: there is none. Global options before it are taken. */
+static int next_word(struct cli *cli, const char **ret)
+{
+        char problem[OPTIONS_PROBLEM_MAX];
+        const char *word = NULL;
+
+        for (;;) {
+                switch (words_next(&cli->words, cli->globals, NULL, &word, problem)) {
+                case WORDS_OPTION:
+                        break;
+                case WORDS_BAD:
+                        cli_usage(cli, "%s", problem);
+                        return -EINVAL;
+                case WORDS_REST:
+                        cli_usage(cli, "\"--\" stands before the command");
+                        return -EINVAL;
+                case WORDS_END:
+                case WORDS_POSITIONAL:
+                        *ret = word;
+                        return 0;
+                }
+        }
+}
+
+/* The command that the words name: 0 and *ret, which is NULL when there are no words. */
+static int find_command(struct cli *cli, const struct cli_command **ret)
+{
+        const char *noun, *verb = NULL;
+        const struct cli_command *found = NULL;
+        bool known = false;
+        char verbs[128];
+        int r;
+
+        r = next_word(cli, &noun);
+        if (r < 0)
+                return r;
+        if (!noun) {
+                *ret = NULL;
+                return 0;
+        }
+        for (size_t i = 0; i < ARRAY_SIZE(commands); i++) {
+                const struct cli_command *c = &commands[i];
+
+                if (strcmp(c->noun, noun) != 0)
+                        continue;
+                if (!c->verb) {
+                        *ret = c;
+                        return 0;
+                }
+                if (!known) {
+                        r = next_word(cli, &verb);
+                        if (r < 0)
+                                return r;
+                        known = true;
+                }
+                if (verb && strcmp(c->verb, verb) == 0)
+                        found = c;
+        }
+        if (!known) {
+                cli_usage(cli, "there is no command \"%s\"", noun);
+                return -EINVAL;
+        }
+        if (!found) {
+                if (!verb && cli->help) {
+                        *ret = NULL;
+                        return 0;
+                }
+                list_verbs(noun, verbs, sizeof(verbs));
+                if (verb)
+                        cli_usage(cli, "there is no \"%s %s\", only %s", noun, verb, verbs);
+                else
+                        cli_usage(cli, "\"%s\" needs one of: %s", noun, verbs);
+                return -EINVAL;
+        }
+        *ret = found;
+        return 0;
+}
+
+/*
+ * --help and --version count wherever they stand before "--", and then nothing else on the line
+ * has to be right, so that a person may add --help to what did not work.
+ */
+static bool asked_for(const struct words *w, const char *option)
+{
+        for (int i = w->at; w->argv[i] && strcmp(w->argv[i], "--") != 0; i++)
+                if (strcmp(w->argv[i], option) == 0)
+                        return true;
+        return false;
+}
+
+static int dispatch(struct cli *cli)
+{
+        static const struct cli_command status = {"status", NULL, status_show, "", ""};
+        const struct cli_command *command = NULL;
+
+        if (find_command(cli, &command) < 0)
+                return CLI_USAGE;
+        if (cli->version || asked_for(&cli->words, "--version")) {
+                printf("slimctl %s\n", SLIM_VERSION);
+                return CLI_OK;
+        }
+        if (cli->help || asked_for(&cli->words, "--help")) {
+                if (command)
+                        print_command_help(command);
+                else
+                        print_help(cli);
+                return CLI_OK;
+        }
+        cli->command = command ?: &status;
+        return cli->command->run(cli);
+}
+
+/* With descriptor 0, 1 or 2 closed, the next file opened would become standard input or output. */
+static int fill_standard_fds(void)
+{
+        for (int fd = 0; fd <= 2; fd++)
+                if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", fd == 0 ? O_RDONLY : O_WRONLY) < 0)
+                        return -errno;
+        return 0;
+}
+
+int main(int argc, char **argv)
+{
+        struct cli cli = {.run_dir = RUN_DIR_DEFAULT,
+                          .words = {.argv = argv, .at = argc > 0 ? 1 : 0}};
+        const struct option_spec globals[] = {
+                {.name = "run-dir", .value = &cli.run_dir},
+                {.name = "json", .flag = &cli.json},
+                {.name = "help", .flag = &cli.help},
+                {.name = "version", .flag = &cli.version},
+                {},
+        };
+        int status, r;
+
+        log_setup("slimctl");
+        r = fill_standard_fds();
+        if (r < 0)
+                return CLI_FAILED;
+        cli.globals = globals;
+        status = dispatch(&cli);
+        r = print_finish();
+        if (r < 0) {
+                log_error_errno(r, "cannot write to standard output: %m");
+                return status == CLI_OK ? CLI_FAILED : status;
+        }
+        return status;
+}

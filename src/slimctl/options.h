@@ -1,0 +1,39 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+/*
+ * The command line as words: options by a table, positional words, and what follows "--".
+ *
+ * Long options only, as "--name VALUE" or "--name=VALUE". They are never abbreviated, and what is
+ * not in a table is refused, so that a typing error cannot become something else.
+ */
+#include <stdbool.h>
+#include <stddef.h>
+
+struct option_spec {
+        const char *name;    /* without the dashes; NULL ends a table */
+        const char **value;  /* where the option's value goes, or NULL for a flag … */
+        bool *flag;          /* … which is set here */
+};
+
+/* Where the reading of a command line stands. */
+struct words {
+        char **argv; /* NULL-terminated */
+        int at;
+};
+
+enum words_kind {
+        WORDS_END,        /* nothing is left */
+        WORDS_OPTION,     /* one option was taken and stored */
+        WORDS_POSITIONAL, /* *ret_word is a word that is no option */
+        WORDS_REST,       /* "--" was taken: argv + at is the rest */
+        WORDS_BAD,        /* `problem` has the sentence */
+};
+
+#define OPTIONS_PROBLEM_MAX 256
+
+/*
+ * Takes the next word. Options are looked up in both tables (either may be NULL). What was wrong
+ * goes to problem, a buffer of OPTIONS_PROBLEM_MAX bytes.
+ */
+enum words_kind words_next(struct words *w, const struct option_spec *first,
+                           const struct option_spec *second, const char **ret_word, char *problem);

@@ -1,0 +1,163 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "print.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "../basic/alloc.h"
+
+#define GAP 2 /* blanks between two columns */
+
+/* How many columns of a terminal UTF-8 text takes: one for each character will do here. */
+static int width_of(const char *text)
+{
+        int w = 0;
+
+        for (; *text; text++)
+                w += ((unsigned char)*text & 0xc0) != 0x80;
+        return w;
+}
+
+static void disarm(char *text)
+{
+        for (; *text; text++) {
+                unsigned char c = (unsigned char)*text;
+
+                /* C0, DEL, and C1, which in UTF-8 is 0xc2 0x80 to 0xc2 0x9f. */
+                if (c < 0x20 || c == 0x7f)
+                        *text = '?';
+                else if (c == 0xc2 && (unsigned char)text[1] < 0xa0 && text[1] != '\0')
+                        text[0] = text[1] = '?';
+        }
+}
+
+static char *format_bytes(json_int_t n)
+{
+        static const char *const units[] = {"B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"};
+        double v = (double)n;
+        size_t u = 0;
+        char *s;
+
+        while (v >= 1024 && u + 1 < ARRAY_SIZE(units)) {
+                v /= 1024;
+                u++;
+        }
+        if (asprintf(&s, u == 0 ? "%.0f %s" : "%.1f %s", v, units[u]) < 0)
+                return NULL;
+        return s;
+}
+
+static char *format_value(const json_t *v, enum print_kind kind)
+{
+        char *s = NULL;
+
+        if (kind == PRINT_BYTES && json_is_integer(v))
+                return format_bytes(json_integer_value(v));
+        if (!v || json_is_null(v))
+                s = strdup("-");
+        else if (json_is_string(v))
+                s = strdup(json_string_length(v) > 0 ? json_string_value(v) : "-");
+        else if (json_is_boolean(v))
+                s = strdup(json_is_true(v) ? "yes" : "no");
+        else
+                s = json_dumps(v, JSON_COMPACT | JSON_ENCODE_ANY);
+        if (s)
+                disarm(s);
+        return s;
+}
+
+void print_json(const json_t *value)
+{
+        json_dumpf(value, stdout, JSON_INDENT(2) | JSON_ENCODE_ANY);
+        putchar('\n');
+}
+
+/* Prints a cell. The last one of a line has no blanks behind it. */
+static void put_cell(const char *text, int width, bool right, bool last)
+{
+        int blanks = width - width_of(text);
+
+        if (right)
+                printf("%*s%s", blanks, "", text);
+        else
+                printf("%s%*s", text, last ? 0 : blanks, "");
+        printf(last ? "\n" : "%*s", GAP, "");
+}
+
+/* Frees a matrix of texts. */
+struct cells {
+        char **text;
+        size_t n;
+};
+
+static void cells_clear(struct cells *c)
+{
+        for (size_t i = 0; c->text && i < c->n; i++)
+                free(c->text[i]);
+        free(c->text);
+}
+
+void print_table(const json_t *list, const struct print_column *columns, size_t n)
+{
+        _cleanup_(cells_clear) struct cells cells = {.n = json_array_size(list) * n};
+        _cleanup_free_ int *width = new0(int, n);
+        _cleanup_free_ bool *right = new0(bool, n);
+        const json_t *row;
+        size_t i;
+
+        cells.text = new0(char *, cells.n + 1);
+        if (!cells.text || !width || !right)
+                return;
+        for (size_t c = 0; c < n; c++)
+                width[c] = width_of(columns[c].title);
+        json_array_foreach(list, i, row)
+        {
+                for (size_t c = 0; c < n; c++) {
+                        const json_t *v = json_object_get(row, columns[c].key);
+                        char *s = format_value(v, columns[c].kind);
+                        int w = width_of(s ?: "?");
+
+                        cells.text[i * n + c] = s;
+                        right[c] |= json_is_number(v);
+                        if (w > width[c])
+                                width[c] = w;
+                }
+        }
+
+        for (size_t c = 0; c < n; c++)
+                put_cell(columns[c].title, width[c], right[c], c + 1 == n);
+        for (i = 0; i < cells.n; i++)
+                put_cell(cells.text[i] ?: "?", width[i % n], right[i % n], i % n + 1 == n);
+}
+
+void print_fields(const struct print_field *fields, size_t n)
+{
+        int width = 0;
+
+        for (size_t i = 0; i < n; i++)
+                if ((fields[i].text || fields[i].value) && width_of(fields[i].title) > width)
+                        width = width_of(fields[i].title);
+        for (size_t i = 0; i < n; i++) {
+                _cleanup_free_ char *s = NULL;
+
+                if (fields[i].text) {
+                        s = strdup(fields[i].text);
+                        if (s)
+                                disarm(s);
+                } else if (fields[i].value) {
+                        s = format_value(fields[i].value, fields[i].kind);
+                } else {
+                        continue;
+                }
+                put_cell(fields[i].title, width, false, false);
+                put_cell(s ?: "?", 0, false, true);
+        }
+}
+
+int print_finish(void)
+{
+        if (fflush(stdout) != 0 || ferror(stdout))
+                return errno ? -errno : -EIO;
+        return 0;
+}

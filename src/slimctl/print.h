@@ -1,0 +1,40 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+/*
+ * The one way things reach standard output: text for people, or JSON for programs.
+ *
+ * What comes from slimd may have been written by another host: control characters in it are
+ * printed as "?", so that nothing drives the terminal.
+ */
+#include <jansson.h>
+#include <stdbool.h>
+#include <stddef.h>
+
+enum print_kind {
+        PRINT_TEXT,  /* strings, numbers, yes or no; null and what is missing: "-" */
+        PRINT_BYTES, /* a number of bytes, in the unit that suits it */
+};
+
+struct print_column {
+        const char *title;
+        const char *key; /* of the objects in the list */
+        enum print_kind kind;
+};
+
+/* A JSON document and a line end. */
+void print_json(const json_t *value);
+
+/* A list of objects as a table, with a line of titles; numbers stand to the right. */
+void print_table(const json_t *list, const struct print_column *columns, size_t n);
+
+/* "title  value" lines. Values are given as text or as JSON (either NULL: the line is left out). */
+struct print_field {
+        const char *title;
+        const char *text;
+        const json_t *value;
+        enum print_kind kind;
+};
+void print_fields(const struct print_field *fields, size_t n);
+
+/* 0, or -EIO and the like when standard output did not take everything. */
+int print_finish(void);

@@ -1,0 +1,140 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * slimctl run: a program in a container over this machine's own file system.
+ *
+ * The order is what makes it safe: the container exists and is filtered before slimd hears of it,
+ * and its program runs only after slimd has given it an address and a broker. Until then signals do
+ * to slimctl what they always do, and the container dies with it; from then on they are the
+ * program's.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "../basic/log.h"
+#include "../shared/rpc.h"
+#include "cli.h"
+#include "container.h"
+#include "cpus.h"
+#include "forward.h"
+
+struct run_options {
+        const char *name, *network, *address, *hostname, *cpus;
+        bool plain;
+};
+
+static int check_cpus(const struct cli *cli, const char *text, struct container_spec *spec)
+{
+        int r, offline;
+
+        if (!text)
+                return 0;
+        r = cpus_parse(text, &spec->cpus);
+        if (r < 0) {
+                cli_usage(cli, "--cpus \"%s\" is not a list of processors, as in 0-1 or 0,3", text);
+                return r;
+        }
+        offline = cpus_first_offline(&spec->cpus);
+        if (offline >= 0) {
+                cli_usage(cli, "--cpus \"%s\": this machine has no processor %d online", text,
+                          offline);
+                return -EINVAL;
+        }
+        spec->pinned = true;
+        return 0;
+}
+
+static int parse(struct cli *cli, struct run_options *o, struct container_spec *spec)
+{
+        const struct option_spec options[] = {
+                {.name = "name", .value = &o->name},
+                {.name = "network", .value = &o->network},
+                {.name = "address", .value = &o->address},
+                {.name = "plain", .flag = &o->plain},
+                {.name = "hostname", .value = &o->hostname},
+                {.name = "cpus", .value = &o->cpus},
+                {},
+        };
+
+        if (cli_parse(cli, options, NULL, 0, &spec->argv) < 0 ||
+            cli_check_name(cli, "--name", o->name) < 0 ||
+            (o->network && cli_check_name(cli, "--network", o->network) < 0) ||
+            (o->address && cli_check_address(cli, "--address", o->address) < 0) ||
+            (o->hostname && cli_check_name(cli, "--hostname", o->hostname) < 0) ||
+            check_cpus(cli, o->cpus, spec) < 0)
+                return -EINVAL;
+        if (!spec->argv || !spec->argv[0]) {
+                cli_usage(cli, "the program is missing: it stands after --");
+                return -EINVAL;
+        }
+        spec->hostname = o->hostname ?: o->name;
+        spec->slim = !o->plain;
+        return 0;
+}
+
+/* What the program gets back, and a SIGCHLD that slimctl's own waiting works with. */
+static int save_signals(struct container_spec *spec)
+{
+        struct sigaction dfl = {.sa_handler = SIG_DFL};
+
+        if (sigprocmask(SIG_SETMASK, NULL, &spec->mask) < 0 ||
+            sigaction(SIGCHLD, &dfl, &spec->child_action) < 0)
+                return log_error_errno(-errno, "cannot set signals up: %m");
+        return 0;
+}
+
+static int add_endpoint(struct cli *cli, struct rpc *rpc, const struct run_options *o,
+                        const struct container *c)
+{
+        _cleanup_json_ json_t *parameters = NULL, *answer = NULL;
+        const int fds[] = {c->netns_fd, c->pidfd, c->notify_fd};
+        const json_t *endpoint;
+        char doing[128];
+        int r;
+
+        parameters = cli_parameters("name", o->name, "network", o->network, "address", o->address,
+                                    "kind", o->plain ? "plain" : "slim", NULL);
+        json_object_set_new(parameters, "pid", json_integer(c->pid));
+        snprintf(doing, sizeof(doing), "start the container %s", o->name);
+        r = cli_call_on(rpc, doing, "Endpoint.Add", json_incref(parameters), fds,
+                        o->plain ? 2 : 3, &answer);
+        if (r < 0)
+                return r;
+        endpoint = cli_member(answer, "endpoint", JSON_OBJECT);
+        if (!endpoint)
+                return -EBADMSG;
+        /* Standard output is the program's. */
+        if (cli->json) {
+                json_dumpf(endpoint, stderr, JSON_COMPACT);
+                fputc('\n', stderr);
+        }
+        return 0;
+}
+
+int run_run(struct cli *cli)
+{
+        _cleanup_(container_clear) struct container c = CONTAINER_NONE;
+        _cleanup_(rpc_freep) struct rpc *rpc = NULL;
+        struct container_spec spec = {};
+        struct run_options o = {};
+        sigset_t signals;
+        int r, status;
+
+        if (parse(cli, &o, &spec) < 0)
+                return CLI_USAGE;
+        r = rpc_connect(cli->run_dir, &rpc);
+        if (r < 0) {
+                cli_no_slimd(cli, r);
+                return CLI_FAILED;
+        }
+        if (save_signals(&spec) < 0 || container_start(&spec, &c) < 0 ||
+            add_endpoint(cli, rpc, &o, &c) < 0)
+                return CLI_FAILED;
+        rpc_free(TAKE_PTR(rpc));
+
+        forward_signals(&signals);
+        sigprocmask(SIG_BLOCK, &signals, NULL);
+        if (container_go(&c) < 0 || container_wait(&c, &status) < 0)
+                return CLI_FAILED;
+        return status;
+}

@@ -1,0 +1,13 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+What tools/lab and tools/demo are made of. Standard library only, Python 3.9 and later.
+
+    system     system calls that Python lacks, cgroup2 and bpffs, processes, ip(8)
+    state      a lab's directory: who is in it, and the lock around that
+    underlay   the hosts' network namespaces and the bridge between them
+    baseline   the overlay that Slim is compared with, and a container on it
+    daemon     the slimd of each host
+    lab        up, down, status: all of the above in order
+    cli        the command line
+    bench      the measurements of tools/demo
+"""
