@@ -82,8 +82,10 @@ static __always_inline bool find_syn(struct __sk_buff *skb, struct syn_packet *p
 
 static __always_inline bool mac_is_good(const struct slim_option *o, const struct syn_packet *p)
 {
-        for (__u32 i = 0; i < SLIM_KEYS; i++) {
-                struct slim_key *key = bpf_map_lookup_elem(&keys, &i);
+#pragma clang loop unroll(full)
+        for (int i = 0; i < SLIM_KEYS; i++) {
+                __u32 index = i;
+                struct slim_key *key = bpf_map_lookup_elem(&keys, &index);
 
                 if (key && key->epoch &&
                     slim_option_mac(o, &p->tuple.client_addr, p->th.source, p->th.dest, p->th.seq,

@@ -121,6 +121,7 @@ int slim_steer(struct bpf_sk_lookup *ctx)
         struct slim_tuple tuple = {};
         struct slim_syn *syn;
         __u32 port = ctx->local_port, *hidden;
+        __be32 remote4, local4;
 
         if (ctx->protocol != IPPROTO_TCP)
                 return SK_PASS;
@@ -131,9 +132,14 @@ int slim_steer(struct bpf_sk_lookup *ctx)
                 count(SLIM_REASON_HIDDEN_PORT);
                 return SK_DROP;
         }
+        /* Each field of the context read at its own constant offset, as the verifier insists. */
+        remote4 = ctx->remote_ip4;
+        local4 = ctx->local_ip4;
+        barrier_var(remote4);
+        barrier_var(local4);
         if (ctx->family == AF_INET) {
-                tuple.client_addr = addr_v4(ctx->remote_ip4);
-                tuple.server_addr = addr_v4(ctx->local_ip4);
+                tuple.client_addr = addr_v4(remote4);
+                tuple.server_addr = addr_v4(local4);
         } else {
                 tuple.client_addr = addr_v6(ctx->remote_ip6[0], ctx->remote_ip6[1],
                                             ctx->remote_ip6[2], ctx->remote_ip6[3]);

@@ -87,7 +87,7 @@ static int filter_compile(struct sock_filter **ret, size_t *ret_n)
 int filter_load(int *ret_notify_fd)
 {
         _cleanup_free_ struct sock_filter *code = NULL;
-        size_t n;
+        size_t n = 0;
         int r, fd;
 
         r = filter_compile(&code, &n);

@@ -69,6 +69,23 @@ static void read_tcp_info(const struct nlattr *attr, struct sockdiag_tcp *s)
         s->bytes_received = info.tcpi_bytes_received;
 }
 
+/* One map was asked for, so there is one value at most. */
+static void read_storage(const struct nlattr *nest, struct sockdiag_tcp *s)
+{
+        const struct nlattr *storages[SK_DIAB_BPF_STORAGE_REP_MAX + 1];
+        const struct nlattr *attrs[SK_DIAG_BPF_STORAGE_MAX + 1], *value;
+
+        if (netlink_attrs_nested(nest, storages, SK_DIAB_BPF_STORAGE_REP_MAX) < 0 ||
+            !storages[SK_DIAG_BPF_STORAGE] ||
+            netlink_attrs_nested(storages[SK_DIAG_BPF_STORAGE], attrs, SK_DIAG_BPF_STORAGE_MAX) < 0)
+                return;
+        value = attrs[SK_DIAG_BPF_STORAGE_MAP_VALUE];
+        if (!value || mnl_attr_get_payload_len(value) < sizeof(s->slim))
+                return;
+        memcpy(&s->slim, mnl_attr_get_payload(value), sizeof(s->slim));
+        s->has_slim = true;
+}
+
 static int read_socket(const struct nlmsghdr *nlh, void *userdata)
 {
         const struct inet_diag_msg *m = mnl_nlmsg_get_payload(nlh);
@@ -100,6 +117,9 @@ static int read_socket(const struct nlmsghdr *nlh, void *userdata)
         if (attrs[INET_DIAG_INFO])
                 read_tcp_info(attrs[INET_DIAG_INFO], &s);
 
+        if (attrs[INET_DIAG_SK_BPF_STORAGES])
+                read_storage(attrs[INET_DIAG_SK_BPF_STORAGES], &s);
+
         r = dump_grow(d);
         if (r < 0)
                 return r;
@@ -107,7 +127,8 @@ static int read_socket(const struct nlmsghdr *nlh, void *userdata)
         return 0;
 }
 
-static int dump_family(struct netlink *nl, uint8_t family, uint32_t states, struct dump *d)
+static int dump_family(struct netlink *nl, uint8_t family, uint32_t states, int sockets_map,
+                       struct dump *d)
 {
         struct inet_diag_req_v2 *diag;
         struct netlink_request req;
@@ -117,12 +138,19 @@ static int dump_family(struct netlink *nl, uint8_t family, uint32_t states, stru
         diag->sdiag_protocol = IPPROTO_TCP;
         diag->idiag_ext = 1 << (INET_DIAG_INFO - 1);
         diag->idiag_states = states;
+        if (sockets_map >= 0) {
+                struct nlattr *nest =
+                        mnl_attr_nest_start(&req.head, INET_DIAG_REQ_SK_BPF_STORAGES);
+
+                mnl_attr_put_u32(&req.head, SK_DIAG_BPF_STORAGE_REQ_MAP_FD, (uint32_t)sockets_map);
+                mnl_attr_nest_end(&req.head, nest);
+        }
         d->keep = d->n;
         return netlink_request_dump(nl, &req, read_socket, dump_reset, d);
 }
 
-int sockdiag_tcp_each(uint32_t states, int (*each)(const struct sockdiag_tcp *s, void *userdata),
-                      void *userdata)
+int sockdiag_tcp_each(uint32_t states, int sockets_map,
+                      int (*each)(const struct sockdiag_tcp *s, void *userdata), void *userdata)
 {
         _cleanup_(netlink_freep) struct netlink *nl = NULL;
         _cleanup_(dump_done) struct dump d = {0};
@@ -131,10 +159,10 @@ int sockdiag_tcp_each(uint32_t states, int (*each)(const struct sockdiag_tcp *s,
         r = netlink_open_protocol(NETLINK_SOCK_DIAG, -1, &nl);
         if (r < 0)
                 return r;
-        r = dump_family(nl, AF_INET, states, &d);
+        r = dump_family(nl, AF_INET, states, sockets_map, &d);
         if (r < 0)
                 return r;
-        r = dump_family(nl, AF_INET6, states, &d);
+        r = dump_family(nl, AF_INET6, states, sockets_map, &d);
         if (r < 0 && r != -ENOENT) /* a kernel without IPv6 */
                 return r;
         for (size_t i = 0; i < d.n; i++) {

@@ -3,6 +3,7 @@
 /*
  * sock_diag(7): the TCP sockets of a network namespace, as the kernel knows them.
  */
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "../abi/slim-abi.h"
@@ -16,6 +17,8 @@ struct sockdiag_tcp {
         uint64_t inode;  /* 0 once no process holds it */
         uint64_t cgroup; /* cgroup2 id of the socket (INET_DIAG_CGROUP_ID), 0: unknown */
         uint64_t bytes_received, bytes_acked; /* tcpi_bytes_received, tcpi_bytes_acked */
+        bool has_slim;           /* it is a container's: */
+        struct slim_socket slim; /* its identity, from the map "sockets" */
         uint32_t uid;
         uint32_t ifindex; /* of the device that it is bound to, 0: none */
 };
@@ -23,10 +26,11 @@ struct sockdiag_tcp {
 /*
  * Calls `each` for every TCP socket, of both families, whose state is in the mask (1 << state), in
  * the caller's network namespace. Stops at the first non-zero answer and returns it. A dump that
- * the kernel interrupted is taken again before `each` is called.
+ * the kernel interrupted is taken again before `each` is called. sockets_map: the SK_STORAGE map of
+ * struct slim_socket that says what is a container's, or -1.
  */
-int sockdiag_tcp_each(uint32_t states, int (*each)(const struct sockdiag_tcp *s, void *userdata),
-                      void *userdata);
+int sockdiag_tcp_each(uint32_t states, int sockets_map,
+                      int (*each)(const struct sockdiag_tcp *s, void *userdata), void *userdata);
 
 /*
  * Ends a socket (SOCK_DESTROY): its peer sees a reset. -ENOENT: gone already, or, since the kernel

@@ -169,7 +169,7 @@ static bool reap(pid_t program, int *ret_status)
 static int supervise(pid_t program)
 {
         sigset_t signals;
-        int status;
+        int status = 0;
 
         forward_signals(&signals);
         sigaddset(&signals, SIGCHLD);

@@ -31,7 +31,7 @@ static const struct cli_command commands[] = {
          "run a program in a container over this machine's file system"},
 };
 
-static void print_help(const struct cli *cli)
+static void print_help(void)
 {
         printf("usage: slimctl [--run-dir DIR] [--json] COMMAND\n\n");
         for (size_t i = 0; i < ARRAY_SIZE(commands); i++) {
@@ -171,10 +171,12 @@ static int dispatch(struct cli *cli)
                 if (command)
                         print_command_help(command);
                 else
-                        print_help(cli);
+                        print_help();
                 return CLI_OK;
         }
         cli->command = command ?: &status;
+        if (cli->run_dir[0] == '\0')
+                return cli_usage(cli, "--run-dir is empty");
         return cli->command->run(cli);
 }
 

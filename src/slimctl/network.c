@@ -65,7 +65,7 @@ int network_create(struct cli *cli)
         parameters = cli_parameters("name", name, NULL);
         if (check_prefix(cli, prefix, bits, parameters) < 0)
                 return CLI_USAGE;
-        if (cli_call(cli, "create the network", "Network.Create", json_incref(parameters),
+        if (cli_call(cli, "create the network", "Network.Create", TAKE_PTR(parameters),
                      &answer) < 0)
                 return CLI_FAILED;
         network = cli_member(answer, "network", JSON_OBJECT);

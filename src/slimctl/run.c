@@ -86,7 +86,8 @@ static int save_signals(struct container_spec *spec)
 static int add_endpoint(struct cli *cli, struct rpc *rpc, const struct run_options *o,
                         const struct container *c)
 {
-        _cleanup_json_ json_t *parameters = NULL, *answer = NULL;
+        _cleanup_json_ json_t *answer = NULL;
+        json_t *parameters;
         const int fds[] = {c->netns_fd, c->pidfd, c->notify_fd};
         const json_t *endpoint;
         char doing[128];
@@ -96,8 +97,8 @@ static int add_endpoint(struct cli *cli, struct rpc *rpc, const struct run_optio
                                     "kind", o->plain ? "plain" : "slim", NULL);
         json_object_set_new(parameters, "pid", json_integer(c->pid));
         snprintf(doing, sizeof(doing), "start the container %s", o->name);
-        r = cli_call_on(rpc, doing, "Endpoint.Add", json_incref(parameters), fds,
-                        o->plain ? 2 : 3, &answer);
+        r = cli_call_on(rpc, doing, "Endpoint.Add", parameters, fds, o->plain ? 2 : 3,
+                        &answer);
         if (r < 0)
                 return r;
         endpoint = cli_member(answer, "endpoint", JSON_OBJECT);

@@ -41,7 +41,7 @@ static void print_numbers(const char *title, const json_t *numbers, bool zeroes)
         _cleanup_json_ json_t *rows = json_array();
         const struct print_column columns[] = {
                 {.title = title, .key = "name"},
-                {.title = "", .key = "value"},
+                {.title = "COUNT", .key = "value"},
         };
         const char *name;
         json_t *n;

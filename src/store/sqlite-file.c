@@ -187,7 +187,7 @@ static int create(const struct sqlite_file *f)
         return execute(f, "COMMIT");
 }
 
-/* SQLite does not wait for others by itself when it changes the journal mode. */
+/* SQLite does not wait for another writer by itself when it changes the journal mode. */
 static int use_wal(const struct sqlite_file *f)
 {
         for (int waited = 0;; waited += 10) {

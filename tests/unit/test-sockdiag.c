@@ -73,7 +73,7 @@ static struct sockdiag_tcp find(int fd, uint32_t states)
 {
         struct search search = {.cookie = cookie_of(fd)};
 
-        assert_int_equal(sockdiag_tcp_each(states, search_one, &search), 0);
+        assert_int_equal(sockdiag_tcp_each(states, -1, search_one, &search), 0);
         assert_int_equal(search.n, 1);
         return search.found;
 }
@@ -82,7 +82,7 @@ static bool exists(int fd, uint32_t states)
 {
         struct search search = {.cookie = cookie_of(fd)};
 
-        assert_int_equal(sockdiag_tcp_each(states, search_one, &search), 0);
+        assert_int_equal(sockdiag_tcp_each(states, -1, search_one, &search), 0);
         return search.n > 0;
 }
 
@@ -90,7 +90,7 @@ static unsigned int count(uint32_t states)
 {
         struct search search = {0};
 
-        assert_int_equal(sockdiag_tcp_each(states, search_one, &search), 0);
+        assert_int_equal(sockdiag_tcp_each(states, -1, search_one, &search), 0);
         return search.seen;
 }
 
@@ -338,9 +338,9 @@ static void test_many(void **state)
                 assert_int_equal(find(fds[0][i], EVERY_STATE).local_port, local_port(fds[0][i]));
                 assert_int_equal(find(fds[1][i], EVERY_STATE).local_port, local_port(fds[1][i]));
         }
-        assert_int_equal(sockdiag_tcp_each(EVERY_STATE, stop_at_third, &n), -EXDEV);
+        assert_int_equal(sockdiag_tcp_each(EVERY_STATE, -1, stop_at_third, &n), -EXDEV);
         assert_int_equal(n, 3);
-        assert_int_equal(sockdiag_tcp_each(EVERY_STATE, answer_seven, NULL), 7);
+        assert_int_equal(sockdiag_tcp_each(EVERY_STATE, -1, answer_seven, NULL), 7);
         for (int i = 0; i < MANY; i++) {
                 close(fds[0][i]);
                 close(fds[1][i]);

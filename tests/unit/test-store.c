@@ -861,6 +861,32 @@ static void test_concurrent_writers(void **state)
         assert_int_equal(revision_of(s), (int)ARRAY_SIZE(c) * INCREMENTS);
 }
 
+/* Writes to a file that is not in WAL mode yet, until after the parent has begun to open it. */
+static int write_for_a_while(void)
+{
+        sqlite3 *c;
+
+        if (sqlite3_open(db, &c) != SQLITE_OK ||
+            sqlite3_exec(c, "BEGIN IMMEDIATE", NULL, NULL, NULL) != SQLITE_OK || say(child_out) < 0)
+                return 1;
+        usleep(200000);
+        sqlite3_close(c);
+        return 0;
+}
+
+/* Two first users of one file: the one that changes its mode waits for the other. */
+static void test_open_waits_for_writer(void **state)
+{
+        struct child c;
+
+        store_free(open_store());
+        assert_int_equal(raw_sql("PRAGMA journal_mode = DELETE"), SQLITE_OK);
+        c = start(write_for_a_while);
+        await(&c);
+        store_free(open_store());
+        assert_int_equal(reap(&c), 0);
+}
+
 /* Writes two keys with one value, over and over, until it is killed. */
 static int write_pairs(void)
 {
@@ -1465,6 +1491,7 @@ int main(void)
             test(test_bad_arguments),
             test(test_no_room),
             test(test_concurrent_writers),
+            test(test_open_waits_for_writer),
             test(test_killed_writer),
             test(test_killed_creator),
             test(test_watch),

@@ -9,5 +9,6 @@ What tools/lab and tools/demo are made of. Standard library only, Python 3.9 and
     daemon     the slimd of each host
     lab        up, down, status: all of the above in order
     cli        the command line
-    bench      the measurements of tools/demo
+    bench      the measurements of tools/demo; agent runs inside their containers
+    proof      what the wire and the devices saw of them
 """

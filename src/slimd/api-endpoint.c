@@ -1,0 +1,231 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Endpoint.Add, .List, .Show.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/magic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/vfs.h>
+#include <linux/nsfs.h>
+#include <sched.h>
+#include <unistd.h>
+
+#include "../basic/alloc.h"
+#include "../basic/fd.h"
+#include "address.h"
+#include "api.h"
+#include "cluster.h"
+#include "host.h"
+#include "local.h"
+
+#define DEFAULT_NETWORK "default"
+#define DEFAULT_PREFIX  "10.77.0.0/16"
+#define DEFAULT_BLOCK   (96 + 26)
+
+static json_t *describe(const struct slimd *d, const struct endpoint *e)
+{
+        char addr[INADDR_TEXT_MAX], host[INADDR_TEXT_MAX];
+        const struct local *l = local_find(d, e->id);
+        json_t *j;
+
+        j = json_pack("{s:s, s:s, s:I, s:s, s:s, s:s, s:s, s:b}", "name", e->name, "network",
+                      e->network, "id", (json_int_t)e->id, "address", inaddr_format(&e->addr, addr),
+                      "host", e->host, "host_address", inaddr_format(&e->host_addr, host), "kind",
+                      e->slim ? "slim" : "plain", "local", l != NULL);
+        if (j && l)
+                local_describe(l, j);
+        return j;
+}
+
+/* The pid that a pidfd stands for (proc(5), fdinfo). */
+static int pidfd_pid(int fd, pid_t *ret)
+{
+        _cleanup_free_ char *text = NULL;
+        char path[64];
+        const char *line;
+        long pid;
+        int r;
+
+        snprintf(path, sizeof(path), "/proc/self/fdinfo/%d", fd);
+        r = read_file_at(AT_FDCWD, path, 4096, &text, NULL);
+        if (r < 0)
+                return r;
+        line = strstr(text, "\nPid:");
+        if (!line)
+                return -EBADF;
+        pid = strtol(line + 5, NULL, 10);
+        if (pid <= 0)
+                return -ESRCH;
+        *ret = (pid_t)pid;
+        return 0;
+}
+
+static int check_fds(struct api_call *call, bool slim, pid_t pid)
+{
+        size_t want = slim ? 3 : 2;
+        struct statfs fs;
+        char path[64], link[64];
+        ssize_t n;
+        pid_t real;
+        int r;
+
+        if (call->n_fds != want)
+                return api_fail(call, -EINVAL,
+                                "an endpoint of this kind takes %zu descriptors, not %zu", want,
+                                call->n_fds);
+        if (fstatfs(call->fds[0], &fs) < 0 || fs.f_type != NSFS_MAGIC ||
+            ioctl(call->fds[0], NS_GET_NSTYPE) != CLONE_NEWNET)
+                return api_fail(call, -EINVAL, "the first descriptor is not a network namespace");
+        r = pidfd_pid(call->fds[1], &real);
+        if (r == -ESRCH)
+                return api_fail(call, r, "the container has ended already");
+        if (r < 0 || real != pid)
+                return api_fail(call, -EINVAL, "the second descriptor is not a pidfd of process %d",
+                                pid);
+        if (!slim)
+                return 0;
+        snprintf(path, sizeof(path), "/proc/self/fd/%d", call->fds[2]);
+        n = readlink(path, link, sizeof(link) - 1);
+        if (n < 0 || strncmp(link, "anon_inode:seccomp notify", (size_t)n) != 0)
+                return api_fail(call, -EINVAL,
+                                "the third descriptor is not one of seccomp notifications");
+        return 0;
+}
+
+/* The named network, or the default one, which is made when it is first wanted. */
+static int want_network(struct api_call *call, const char *name, struct network **ret)
+{
+        struct slimd *d = call->d;
+        struct inaddr_prefix prefix;
+        const char *other = NULL;
+        int r = 0;
+
+        *ret = model_network(&d->model, name);
+        if (*ret)
+                return 0;
+        if (strcmp(name, DEFAULT_NETWORK) != 0)
+                return api_fail(call, -ENOENT, "network \"%s\" does not exist", name);
+        inaddr_prefix_parse(DEFAULT_PREFIX, &prefix);
+        r = cluster_create_network(d, name, &prefix, DEFAULT_BLOCK, ret, &other);
+        if (r == -EEXIST && other)
+                return api_fail(call, r,
+                                "the default network's prefix " DEFAULT_PREFIX
+                                " overlaps that of network \"%s\": name a network, or create "
+                                "\"" DEFAULT_NETWORK "\" with another prefix",
+                                other);
+        if (r == -EEXIST) {
+                *ret = model_network(&d->model, name);
+                return *ret ? 0 : -ENOENT;
+        }
+        if (r < 0)
+                return api_fail(call, r, "cannot create the default network: %s", strerror(-r));
+        return 0;
+}
+
+int api_endpoint_add(struct api_call *call)
+{
+        const char *name, *network_name = DEFAULT_NETWORK, *addr_text = NULL, *kind;
+        struct slimd *d = call->d;
+        union slim_addr addr;
+        struct network *network;
+        struct endpoint *e;
+        json_int_t pid;
+        bool slim;
+        int r;
+
+        r = api_unpack(call, "{s:s, s?s, s?s, s:s, s:I}", "name", &name, "network", &network_name,
+                       "address", &addr_text, "kind", &kind, "pid", &pid);
+        if (r == 0)
+                r = api_check_name(call, "name", name);
+        if (r == 0)
+                r = api_check_name(call, "network", network_name);
+        if (r < 0)
+                return r;
+        slim = strcmp(kind, "slim") == 0;
+        if (!slim && strcmp(kind, "plain") != 0)
+                return api_fail(call, -EINVAL, "kind \"%s\" is neither slim nor plain", kind);
+        if (addr_text && inaddr_parse(addr_text, &addr) < 0)
+                return api_fail(call, -EINVAL, "address \"%s\" is not an IP address", addr_text);
+        if (pid < 1 || pid > INT32_MAX)
+                return api_fail(call, -EINVAL, "pid %lld is not a process", (long long)pid);
+        r = check_fds(call, slim, (pid_t)pid);
+        if (r < 0)
+                return r;
+
+        /* So that whoever was there before this container is known here when it runs. */
+        r = cluster_sync(d);
+        if (r < 0)
+                return api_fail(call, r, "the store does not answer: %s", strerror(-r));
+        r = want_network(call, network_name, &network);
+        if (r < 0)
+                return r;
+        if (addr_text && !address_is_usable(network, &addr))
+                return api_fail(call, -ERANGE, "address %s is not a container's in network \"%s\"",
+                                addr_text, network->name);
+
+        struct local_request q = {
+                .name = name,
+                .network = network_name,
+                .addr = addr_text ? &addr : NULL,
+                .slim = slim,
+                .pid = (pid_t)pid,
+                .netns_fd = call->fds[0],
+                .notify_fd = slim ? call->fds[2] : -1,
+        };
+
+        r = local_add(d, &q, &e, &call->error);
+        if (r < 0)
+                return r;
+        json_object_set_new(call->answer, "endpoint", describe(d, e));
+        json_object_set_new(call->answer, "mtu", json_integer(d->container_mtu));
+        json_object_set_new(call->answer, "gateway", json_string(GATEWAY_ADDRESS));
+        return 0;
+}
+
+int api_endpoint_list(struct api_call *call)
+{
+        const char *network = NULL;
+        json_t *list;
+        int r;
+
+        r = api_unpack(call, "{s?s}", "network", &network);
+        if (r == 0 && network)
+                r = api_check_name(call, "network", network);
+        if (r < 0)
+                return r;
+        (void)cluster_sync(call->d);
+        if (network && !model_network(&call->d->model, network))
+                return api_fail(call, -ENOENT, "network \"%s\" does not exist", network);
+        list = json_array();
+        for (struct endpoint *e = call->d->model.endpoints; e; e = e->hh.next)
+                if (!network || strcmp(network, e->network) == 0)
+                        json_array_append_new(list, describe(call->d, e));
+        json_object_set_new(call->answer, "endpoints", list);
+        return 0;
+}
+
+int api_endpoint_show(struct api_call *call)
+{
+        const char *name, *network = DEFAULT_NETWORK;
+        const struct endpoint *e;
+        int r;
+
+        r = api_unpack(call, "{s:s, s?s}", "name", &name, "network", &network);
+        if (r == 0)
+                r = api_check_name(call, "name", name);
+        if (r == 0)
+                r = api_check_name(call, "network", network);
+        if (r < 0)
+                return r;
+        (void)cluster_sync(call->d);
+        e = model_endpoint_by_name(&call->d->model, network, name);
+        if (!e)
+                return api_fail(call, -ENOENT, "endpoint \"%s\" does not exist in network \"%s\"",
+                                name, network);
+        json_object_set_new(call->answer, "endpoint", describe(call->d, e));
+        return 0;
+}

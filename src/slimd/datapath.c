@@ -1,0 +1,369 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "datapath.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <bpf/bpf.h>
+#include <bpf/libbpf.h>
+
+#include "../basic/alloc.h"
+#include "../basic/fd.h"
+#include "../basic/log.h"
+#include "slim.skel.h"
+
+/* Of our tc filters, so that they are told from others' and replaced in place. */
+#define TC_HANDLE   0x511e
+#define TC_PRIORITY 0x511e
+
+struct datapath {
+        struct slim_bpf *skel;
+};
+
+static struct bpf_map *map_of(const struct datapath *dp, enum datapath_map map)
+{
+        switch (map) {
+        case DATAPATH_ENDPOINTS:
+                return dp->skel->maps.endpoints;
+        case DATAPATH_IDENTITIES:
+                return dp->skel->maps.identities;
+        case DATAPATH_PREFIXES:
+                return dp->skel->maps.prefixes;
+        case DATAPATH_HOSTS:
+                return dp->skel->maps.hosts;
+        case DATAPATH_DEVICES:
+                return dp->skel->maps.devices;
+        case DATAPATH_KEYS:
+                return dp->skel->maps.keys;
+        case DATAPATH_SOCKETS:
+                return dp->skel->maps.sockets;
+        case DATAPATH_PORTS:
+                return dp->skel->maps.ports;
+        case DATAPATH_LISTENERS:
+                return dp->skel->maps.listeners;
+        case DATAPATH_SYNS:
+                return dp->skel->maps.syns;
+        case DATAPATH_MAP_MAX:
+                break;
+        }
+        return NULL;
+}
+
+static const char *const map_names[] = {
+        [DATAPATH_ENDPOINTS] = "endpoints", [DATAPATH_IDENTITIES] = "identities",
+        [DATAPATH_PREFIXES] = "prefixes",   [DATAPATH_HOSTS] = "hosts",
+        [DATAPATH_DEVICES] = "devices",     [DATAPATH_KEYS] = "keys",
+        [DATAPATH_SOCKETS] = "sockets",     [DATAPATH_PORTS] = "ports",
+        [DATAPATH_LISTENERS] = "listeners", [DATAPATH_SYNS] = "syns",
+};
+_Static_assert(ARRAY_SIZE(map_names) == DATAPATH_MAP_MAX, "a map has no name");
+
+static const char *const reason_names[] = {
+#define REASON_NAME(name, text) [SLIM_REASON_##name] = text,
+        SLIM_REASONS(REASON_NAME)
+#undef REASON_NAME
+};
+_Static_assert(ARRAY_SIZE(reason_names) == SLIM_REASON_MAX, "a reason has no name");
+
+const char *datapath_map_name(enum datapath_map map)
+{
+        return map_names[map];
+}
+
+const char *datapath_reason_name(enum slim_reason reason)
+{
+        return reason_names[reason];
+}
+
+int datapath_map_fd(const struct datapath *dp, enum datapath_map map)
+{
+        return bpf_map__fd(map_of(dp, map));
+}
+
+/* libbpf says several lines at once, the verifier's whole log among them. */
+static int libbpf_log(enum libbpf_print_level level, const char *format, va_list ap)
+{
+        _cleanup_free_ char *text = NULL;
+        char *save = NULL;
+
+        if (vasprintf(&text, format, ap) < 0) {
+                text = NULL;
+                return 0;
+        }
+        for (char *line = strtok_r(text, "\n", &save); line; line = strtok_r(NULL, "\n", &save))
+                log_debug("%s", line);
+        return 0;
+}
+
+/* A pinned link under this name gets the program; where there is none, one is made and pinned. */
+static int attach_link(const char *bpf_dir, const struct bpf_program *prog, int target_fd)
+{
+        char path[4096];
+        _cleanup_close_ int fd = -1;
+        int prog_fd = bpf_program__fd(prog);
+
+        snprintf(path, sizeof(path), "%s/links/%s", bpf_dir, bpf_program__name(prog));
+        fd = bpf_obj_get(path);
+        if (fd >= 0) {
+                if (bpf_link_update(fd, prog_fd, NULL) == 0)
+                        return 0;
+                /* What it was attached to is gone (ENOLINK), or is another one now. */
+                log_debug_errno(-errno, "link %s cannot be updated, making a new one: %m", path);
+                if (unlink(path) < 0)
+                        return -errno;
+                fd = safe_close(fd);
+        } else if (errno != ENOENT) {
+                return -errno;
+        }
+        fd = bpf_link_create(prog_fd, target_fd, bpf_program__expected_attach_type(prog), NULL);
+        if (fd < 0)
+                return -errno;
+        return bpf_obj_pin(fd, path) < 0 ? -errno : 0;
+}
+
+static int attach_all(const struct datapath *dp, const struct datapath_options *o)
+{
+        struct {
+                const struct bpf_program *prog;
+                const char *target;
+        } links[] = {
+                {dp->skel->progs.slim_connect4, o->cgroup},
+                {dp->skel->progs.slim_connect6, o->cgroup},
+                {dp->skel->progs.slim_bind4, o->cgroup},
+                {dp->skel->progs.slim_bind6, o->cgroup},
+                {dp->skel->progs.slim_getsockname4, o->cgroup},
+                {dp->skel->progs.slim_getsockname6, o->cgroup},
+                {dp->skel->progs.slim_getpeername4, o->cgroup},
+                {dp->skel->progs.slim_getpeername6, o->cgroup},
+                {dp->skel->progs.slim_release, o->cgroup},
+                {dp->skel->progs.slim_sockops, o->cgroup},
+                {dp->skel->progs.slim_steer, "/proc/self/ns/net"},
+        };
+
+        for (size_t i = 0; i < ARRAY_SIZE(links); i++) {
+                _cleanup_close_ int fd = open(links[i].target, O_RDONLY | O_CLOEXEC);
+                int r;
+
+                if (fd < 0)
+                        return log_error_errno(-errno, "cannot open %s: %m", links[i].target);
+                r = attach_link(o->bpf_dir, links[i].prog, fd);
+                if (r < 0)
+                        return log_error_errno(r, "cannot attach %s to %s: %m",
+                                               bpf_program__name(links[i].prog), links[i].target);
+        }
+        return 0;
+}
+
+static int make_dirs(const char *bpf_dir)
+{
+        static const char *const dirs[] = {"", "/maps", "/links"};
+        char path[4096];
+
+        for (size_t i = 0; i < ARRAY_SIZE(dirs); i++) {
+                snprintf(path, sizeof(path), "%s%s", bpf_dir, dirs[i]);
+                if (mkdir(path, 0700) < 0 && errno != EEXIST)
+                        return log_error_errno(-errno, "cannot make %s: %m", path);
+        }
+        return 0;
+}
+
+static int pin_maps(const struct datapath *dp, const char *bpf_dir)
+{
+        struct bpf_map *map;
+
+        bpf_object__for_each_map(map, dp->skel->obj)
+        {
+                char path[4096];
+
+                if (bpf_map__is_internal(map)) /* read-only data goes with its program */
+                        continue;
+                snprintf(path, sizeof(path), "%s/maps/%s", bpf_dir, bpf_map__name(map));
+                if (bpf_map__set_pin_path(map, path) < 0)
+                        return log_error_errno(-errno, "cannot pin %s: %m", path);
+        }
+        return 0;
+}
+
+int datapath_open(const struct datapath_options *o, struct datapath **ret)
+{
+        _cleanup_(datapath_freep) struct datapath *dp = NULL;
+        struct slim_config *config;
+        int r;
+
+        libbpf_set_print(libbpf_log);
+        dp = new0(struct datapath, 1);
+        if (!dp)
+                return log_error_errno(-ENOMEM, "cannot load the data path: %m");
+        dp->skel = slim_bpf__open();
+        if (!dp->skel)
+                return log_error_errno(-errno, "cannot open the data path's programs: %m");
+        /* The compiler sees a const object; before loading, it is what its map starts with. */
+        config = (struct slim_config *)(uintptr_t)&dp->skel->rodata->config;
+        *config = (struct slim_config){
+                .port_base = SLIM_PORT_BASE,
+                .port_count = SLIM_PORT_COUNT,
+                .vxlan_ifindex = o->vxlan_ifindex,
+        };
+        r = make_dirs(o->bpf_dir);
+        if (r < 0)
+                return r;
+        r = pin_maps(dp, o->bpf_dir);
+        if (r < 0)
+                return r;
+        r = slim_bpf__load(dp->skel);
+        if (r < 0)
+                return log_error_errno(r,
+                                       "the kernel refuses the data path (\"slimctl doctor\" says what "
+                                       "is missing; maps of another version in %s do this too): %m",
+                                       o->bpf_dir);
+        r = attach_all(dp, o);
+        if (r < 0)
+                return r;
+        *ret = TAKE_PTR(dp);
+        return 0;
+}
+
+void datapath_free(struct datapath *dp)
+{
+        slim_bpf__destroy(dp->skel);
+        free(dp);
+}
+
+static int remove_pins(const char *bpf_dir, const char *const *names, size_t n, const char *below)
+{
+        char path[4096];
+        int r = 0;
+
+        for (size_t i = 0; i < n; i++) {
+                snprintf(path, sizeof(path), "%s/%s/%s", bpf_dir, below, names[i]);
+                if (unlink(path) < 0 && errno != ENOENT)
+                        r = -errno;
+        }
+        snprintf(path, sizeof(path), "%s/%s", bpf_dir, below);
+        if (rmdir(path) < 0 && errno != ENOENT)
+                r = -errno;
+        return r;
+}
+
+int datapath_remove(const char *bpf_dir)
+{
+        struct slim_bpf *skel = slim_bpf__open();
+        const char *names[64];
+        struct bpf_program *prog;
+        struct bpf_map *map;
+        size_t n = 0;
+        int r, k;
+
+        if (!skel)
+                return -errno;
+        bpf_object__for_each_program(prog, skel->obj)
+        {
+                if (n < ARRAY_SIZE(names))
+                        names[n++] = bpf_program__name(prog);
+        }
+        r = remove_pins(bpf_dir, names, n, "links");
+        n = 0;
+        bpf_object__for_each_map(map, skel->obj)
+        {
+                if (n < ARRAY_SIZE(names) && !bpf_map__is_internal(map))
+                        names[n++] = bpf_map__name(map);
+        }
+        k = remove_pins(bpf_dir, names, n, "maps");
+        if (r == 0)
+                r = k;
+        slim_bpf__destroy(skel);
+        if (rmdir(bpf_dir) < 0 && errno != ENOENT && r == 0)
+                r = -errno;
+        return r;
+}
+
+int datapath_attach(struct datapath *dp, uint32_t ifindex, enum datapath_device kind)
+{
+        const struct bpf_program *prog = kind == DATAPATH_UNDERLAY ? dp->skel->progs.slim_ingress
+                                         : kind == DATAPATH_VXLAN  ? dp->skel->progs.slim_from_vxlan
+                                                                   : dp->skel->progs.slim_from_container;
+        DECLARE_LIBBPF_OPTS(bpf_tc_hook, hook, .ifindex = (int)ifindex,
+                            .attach_point = BPF_TC_INGRESS);
+        DECLARE_LIBBPF_OPTS(bpf_tc_opts, opts, .handle = TC_HANDLE, .priority = TC_PRIORITY,
+                            .prog_fd = bpf_program__fd(prog), .flags = BPF_TC_F_REPLACE);
+        int r = bpf_tc_hook_create(&hook);
+
+        if (r < 0 && r != -EEXIST) /* others may use the same clsact */
+                return r;
+        return bpf_tc_attach(&hook, &opts);
+}
+
+int datapath_detach(uint32_t ifindex)
+{
+        DECLARE_LIBBPF_OPTS(bpf_tc_hook, hook, .ifindex = (int)ifindex,
+                            .attach_point = BPF_TC_INGRESS);
+        DECLARE_LIBBPF_OPTS(bpf_tc_opts, opts, .handle = TC_HANDLE, .priority = TC_PRIORITY);
+        int r = bpf_tc_detach(&hook, &opts);
+
+        return r == -ENOENT || r == -EINVAL ? 0 : r; /* EINVAL: no clsact at all */
+}
+
+int datapath_map_count(const struct datapath *dp, enum datapath_map map, uint64_t *ret)
+{
+        int fd = datapath_map_fd(dp, map);
+        _Alignas(8) char key[64], next[64];
+        void *at = NULL;
+        uint64_t n = 0;
+
+        while (bpf_map_get_next_key(fd, at, next) == 0) {
+                memcpy(key, next, sizeof(key));
+                at = key;
+                n++;
+        }
+        if (errno != ENOENT)
+                return -errno;
+        *ret = n;
+        return 0;
+}
+
+int datapath_map_prune(const struct datapath *dp, enum datapath_map map, size_t key_size,
+                       bool (*keep)(const void *key, void *userdata), void *userdata)
+{
+        int fd = datapath_map_fd(dp, map);
+        _Alignas(8) char key[64], next[64];
+        void *at = NULL;
+        int r;
+
+        r = bpf_map_get_next_key(fd, at, next);
+        while (r == 0) {
+                bool kept = keep(next, userdata);
+
+                memcpy(key, next, key_size);
+                at = key;
+                /* The next key is asked for while this one is still there. */
+                r = bpf_map_get_next_key(fd, at, next);
+                if (!kept && bpf_map_delete_elem(fd, key) < 0 && errno != ENOENT)
+                        return -errno;
+        }
+        return r == -ENOENT || errno == ENOENT ? 0 : -errno;
+}
+
+int datapath_counters(const struct datapath *dp, uint64_t ret[SLIM_REASON_MAX])
+{
+        int cpus = libbpf_num_possible_cpus(), fd = bpf_map__fd(dp->skel->maps.counters);
+        _cleanup_free_ uint64_t *values = NULL;
+
+        if (cpus < 0)
+                return cpus;
+        values = new0(uint64_t, (size_t)cpus);
+        if (!values)
+                return -ENOMEM;
+        for (uint32_t i = 0; i < SLIM_REASON_MAX; i++) {
+                if (bpf_map_lookup_elem(fd, &i, values) < 0)
+                        return -errno;
+                ret[i] = 0;
+                for (int c = 0; c < cpus; c++)
+                        ret[i] += values[c];
+        }
+        return 0;
+}

@@ -1,0 +1,79 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+/*
+ * The data path in the kernel: the BPF programs, their maps and links, pinned below one directory
+ * of bpffs so that they outlive slimd.
+ */
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "../abi/slim-abi.h"
+#include "../basic/macro.h"
+
+#define SLIM_PORT_BASE  61440 /* above the default ephemeral range, which ends at 60999 */
+#define SLIM_PORT_COUNT 256
+
+struct datapath;
+
+struct datapath_options {
+        const char *bpf_dir;    /* below a bpffs; made */
+        const char *cgroup;     /* cgroup2 directory of the brokers */
+        uint32_t vxlan_ifindex; /* the device that takes what is encapsulated */
+};
+
+/*
+ * Loads the programs, onto the maps that an earlier slimd pinned where there are some, and attaches
+ * them to the cgroup and to the caller's network namespace; a link that is pinned already gets the
+ * new program in the place of the old one, with no moment in between without one. Says in
+ * one line what is wrong when it fails.
+ */
+int datapath_open(const struct datapath_options *options, struct datapath **ret);
+/* Closes slimd's descriptors. What is pinned stays in force. */
+void datapath_free(struct datapath *dp);
+DEFINE_CLEANUP(struct datapath *, datapath_free)
+
+/* Removes the pins, and with them all programs and maps. */
+int datapath_remove(const char *bpf_dir);
+
+/* Which program a device's ingress gets. */
+enum datapath_device {
+        DATAPATH_UNDERLAY, /* the underlay device and lo */
+        DATAPATH_VXLAN,
+        DATAPATH_CONTAINER, /* the host's side of a container's veth */
+};
+
+/* Attaches (or replaces) at the ingress of a device. */
+int datapath_attach(struct datapath *dp, uint32_t ifindex, enum datapath_device kind);
+/* Takes it off again. A device without one is fine. */
+int datapath_detach(uint32_t ifindex);
+
+/* The maps, by what they are. The descriptors stay the data path's. */
+enum datapath_map {
+        DATAPATH_ENDPOINTS,
+        DATAPATH_IDENTITIES,
+        DATAPATH_PREFIXES,
+        DATAPATH_HOSTS,
+        DATAPATH_DEVICES,
+        DATAPATH_KEYS,
+        DATAPATH_SOCKETS,
+        DATAPATH_PORTS,
+        DATAPATH_LISTENERS,
+        DATAPATH_SYNS,
+        DATAPATH_MAP_MAX,
+};
+int datapath_map_fd(const struct datapath *dp, enum datapath_map map);
+const char *datapath_map_name(enum datapath_map map);
+
+/* How many entries a map has, by walking it. */
+int datapath_map_count(const struct datapath *dp, enum datapath_map map, uint64_t *ret);
+
+/*
+ * Deletes every key of a map for which keep() says false. key_size bytes at most 64.
+ */
+int datapath_map_prune(const struct datapath *dp, enum datapath_map map, size_t key_size,
+                       bool (*keep)(const void *key, void *userdata), void *userdata);
+
+/* What the programs have counted since they were first loaded, over all processors. */
+int datapath_counters(const struct datapath *dp, uint64_t ret[SLIM_REASON_MAX]);
+const char *datapath_reason_name(enum slim_reason reason);

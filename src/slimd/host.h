@@ -1,0 +1,32 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+/*
+ * What slimd sets up on the host itself: cgroups, bpffs, the VXLAN device, sysctls, routes, NAT.
+ */
+#include "slimd.h"
+
+#define VXLAN_DEVICE   "slim-vxlan"
+#define VXLAN_UDP_PORT 4789 /* RFC 7348 */
+#define VXLAN_OVERHEAD 50   /* outer IPv4 20, UDP 8, VXLAN 8, inner Ethernet 14 */
+
+/* Where a container's default route points: a link-local address that nobody has. */
+#define GATEWAY_ADDRESS "169.254.1.1"
+
+/* All of the host's set-up before programs can be loaded. Says in one line what is wrong. */
+int host_prepare(struct slimd *d);
+/* Programs onto the underlay device, lo and the VXLAN device. */
+int host_attach(struct slimd *d);
+
+/* A network's own: overlay addresses that nobody has are unreachable, not the default route's. */
+int host_network_up(struct slimd *d, const struct network *n);
+void host_network_down(struct slimd *d, const struct network *n);
+
+/* Rewrites the masquerading of what leaves the overlays, from the model. */
+int host_nat_update(struct slimd *d);
+
+/* Undoes host_prepare() and host_attach(), as far as they got. */
+void host_remove(struct slimd *d);
+
+/* The cgroup of the brokers (with the programs) and of the containers, below d->opt.cgroup. */
+#define CGROUP_BROKERS    "brokers"
+#define CGROUP_CONTAINERS "containers"

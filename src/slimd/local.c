@@ -1,0 +1,657 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "local.h"
+
+#include <arpa/inet.h>
+#include <bpf/bpf.h>
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/inotify.h>
+#include <sys/random.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "../basic/alloc.h"
+#include "../basic/fd.h"
+#include "../basic/log.h"
+#include "../shared/rpc.h"
+#include "address.h"
+#include "cluster.h"
+#include "host.h"
+#include "supervise.h"
+
+struct local {
+        uint32_t id;
+        struct slimd *d;
+        struct endpoint e;
+        char device[16];
+        uint32_t ifindex;
+        int netns_fd;
+        struct supervisor *supervisor; /* NULL for a plain one */
+        sd_event_source *end_source;
+        UT_hash_handle hh;
+};
+
+/* Both ends of a container's veth, the same in every container; they meet nobody but each other. */
+static const uint8_t host_mac[6] = {0x02, 0x51, 0x1e, 0x00, 0x00, 0x02};
+static const uint8_t container_mac[6] = {0x02, 0x51, 0x1e, 0x00, 0x00, 0x03};
+
+/* --- paths ------------------------------------------------------------------------------------ */
+
+static void cgroup_path(const struct local *l, const char *kind, char ret[PATH_MAX])
+{
+        snprintf(ret, PATH_MAX, "%s/%s/%u", l->d->opt.cgroup, kind, l->id);
+}
+
+static void state_path(const struct local *l, char ret[PATH_MAX])
+{
+        snprintf(ret, PATH_MAX, "%s/endpoints/%u", l->d->opt.run_dir, l->id);
+}
+
+/* --- the table -------------------------------------------------------------------------------- */
+
+struct local *local_find(const struct slimd *d, uint32_t id)
+{
+        struct local *l;
+
+        HASH_FIND(hh, d->locals, &id, sizeof(id), l);
+        return l;
+}
+
+struct local *local_next(const struct slimd *d, const struct local *l)
+{
+        return l ? l->hh.next : d->locals;
+}
+
+const struct endpoint *local_endpoint(const struct local *l)
+{
+        return &l->e;
+}
+
+uint32_t local_ifindex(const struct local *l)
+{
+        return l->ifindex;
+}
+
+static struct local *local_new(struct slimd *d, const struct endpoint *e)
+{
+        struct local *l = new0(struct local, 1);
+
+        if (!l)
+                return NULL;
+        l->id = e->id;
+        l->d = d;
+        l->e = *e;
+        l->netns_fd = -1;
+        snprintf(l->device, sizeof(l->device), "slim%08x", e->id);
+        HASH_ADD(hh, d->locals, id, sizeof(l->id), l);
+        return l;
+}
+
+static void local_free(struct local *l)
+{
+        HASH_DEL(l->d->locals, l);
+        if (l->supervisor)
+                supervisor_free(l->supervisor);
+        sd_event_source_unref(l->end_source);
+        safe_close(l->netns_fd);
+        free(l);
+}
+
+void local_forget_all(struct slimd *d)
+{
+        while (d->locals)
+                local_free(d->locals);
+}
+
+/* --- cgroups ---------------------------------------------------------------------------------- */
+
+/* Is a process left in the container's cgroup? */
+static bool is_populated(const struct local *l)
+{
+        _cleanup_free_ char *events = NULL;
+        char path[PATH_MAX + 32], dir[PATH_MAX];
+
+        cgroup_path(l, CGROUP_CONTAINERS, dir);
+        snprintf(path, sizeof(path), "%s/cgroup.events", dir);
+        if (read_file_at(AT_FDCWD, path, 4096, &events, NULL) < 0)
+                return false;
+        return strstr(events, "populated 1");
+}
+
+static int count_pids(const struct local *l)
+{
+        _cleanup_free_ char *pids = NULL;
+        char path[PATH_MAX + 32], dir[PATH_MAX];
+        int n = 0;
+
+        cgroup_path(l, CGROUP_CONTAINERS, dir);
+        snprintf(path, sizeof(path), "%s/cgroup.procs", dir);
+        if (read_file_at(AT_FDCWD, path, 4U << 20, &pids, NULL) < 0)
+                return 0;
+        for (const char *p = pids; *p; p++)
+                n += *p == '\n';
+        return n;
+}
+
+static pid_t first_pid(const struct local *l)
+{
+        _cleanup_free_ char *pids = NULL;
+        char path[PATH_MAX + 32], dir[PATH_MAX];
+
+        cgroup_path(l, CGROUP_CONTAINERS, dir);
+        snprintf(path, sizeof(path), "%s/cgroup.procs", dir);
+        if (read_file_at(AT_FDCWD, path, 4U << 20, &pids, NULL) < 0)
+                return 0;
+        return (pid_t)strtol(pids, NULL, 10);
+}
+
+static int make_cgroups(const struct local *l)
+{
+        char path[PATH_MAX];
+
+        cgroup_path(l, CGROUP_CONTAINERS, path);
+        if (mkdir(path, 0755) < 0 && errno != EEXIST)
+                return -errno;
+        cgroup_path(l, CGROUP_BROKERS, path);
+        return mkdir(path, 0755) < 0 && errno != EEXIST ? -errno : 0;
+}
+
+static int move_pid(const struct local *l, pid_t pid)
+{
+        char path[PATH_MAX + 32], dir[PATH_MAX], text[16];
+
+        cgroup_path(l, CGROUP_CONTAINERS, dir);
+        snprintf(path, sizeof(path), "%s/cgroup.procs", dir);
+        snprintf(text, sizeof(text), "%d", pid);
+        return write_file_at(AT_FDCWD, path, text);
+}
+
+/* Ends what is left in a cgroup and removes it; cgroup.kill is of Linux 5.14. */
+static void remove_cgroup(const struct local *l, const char *kind)
+{
+        char path[PATH_MAX + 32], dir[PATH_MAX];
+
+        cgroup_path(l, kind, dir);
+        snprintf(path, sizeof(path), "%s/cgroup.kill", dir);
+        (void)write_file_at(AT_FDCWD, path, "1");
+        /* The kernel lets go of a killed process a moment after its last descriptor is closed. */
+        for (int i = 0; rmdir(dir) < 0 && errno == EBUSY && i < 500; i++)
+                usleep(2000);
+        if (access(dir, F_OK) == 0)
+                log_warning("cannot remove the cgroup %s: processes do not end, ignoring", dir);
+}
+
+uint64_t local_socket_cgroup(const struct local *l)
+{
+        struct stat st;
+        char path[PATH_MAX];
+
+        cgroup_path(l, CGROUP_BROKERS, path);
+        return stat(path, &st) == 0 ? st.st_ino : 0; /* a cgroup's id is its inode number */
+}
+
+void local_describe(const struct local *l, json_t *endpoint)
+{
+        char path[PATH_MAX];
+
+        cgroup_path(l, CGROUP_CONTAINERS, path);
+        json_object_set_new(endpoint, "device", json_string(l->device));
+        json_object_set_new(endpoint, "cgroup", json_string(path));
+        json_object_set_new(endpoint, "broker_pid",
+                            json_integer(l->supervisor ? supervisor_pid(l->supervisor) : 0));
+        json_object_set_new(endpoint, "pids", json_integer(count_pids(l)));
+}
+
+/* --- devices ---------------------------------------------------------------------------------- */
+
+static int write_sysctl_in(int netns_fd, const char *path, const char *value)
+{
+        _cleanup_close_ int own = open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC);
+        int r;
+
+        if (own < 0)
+                return -errno;
+        if (setns(netns_fd, CLONE_NEWNET) < 0)
+                return -errno;
+        r = write_file_at(AT_FDCWD, path, value);
+        if (setns(own, CLONE_NEWNET) < 0)
+                abort(); /* in a container's namespace slimd must not go on */
+        return r;
+}
+
+/* eth0 in the container: its address, and everything else by way of the host. */
+static int configure_inside(const struct local *l)
+{
+        _cleanup_(netlink_freep) struct netlink *inside = NULL;
+        struct netlink_link eth0, lo;
+        union slim_addr gateway, any = inaddr_from_v4(0);
+        struct netlink_route route = {.dst = any, .gateway = &gateway, .onlink = true};
+        int r;
+
+        inaddr_parse(GATEWAY_ADDRESS, &gateway);
+        r = netlink_open(l->netns_fd, &inside);
+        if (r < 0)
+                return r;
+        /* Before it is up, so that not one neighbour solicitation leaves. */
+        r = write_sysctl_in(l->netns_fd, "/proc/sys/net/ipv6/conf/eth0/disable_ipv6", "1");
+        if (r < 0 && r != -ENOENT)
+                return r;
+        r = netlink_link_get(inside, "lo", &lo);
+        if (r == 0)
+                r = netlink_link_up(inside, lo.ifindex);
+        if (r == 0)
+                r = netlink_link_get(inside, "eth0", &eth0);
+        if (r == 0)
+                r = netlink_link_up(inside, eth0.ifindex);
+        if (r == 0)
+                r = netlink_addr_add(inside, eth0.ifindex, &l->e.addr, 32);
+        if (r == 0)
+                r = netlink_neigh_add(inside, eth0.ifindex, &gateway, host_mac);
+        route.ifindex = eth0.ifindex;
+        return r < 0 ? r : netlink_route_add(inside, &route);
+}
+
+static struct netlink_route route_to(const struct local *l)
+{
+        return (struct netlink_route){.dst = l->e.addr, .dst_bits = 32, .ifindex = l->ifindex};
+}
+
+static int attach_device(struct local *l)
+{
+        struct slim_device device = {
+                .endpoint = l->e.id, .network = l->e.network_id, .addr = l->e.addr};
+        struct netlink_link link;
+        int r;
+
+        r = netlink_link_get(l->d->nl, l->device, &link);
+        if (r < 0)
+                return r;
+        l->ifindex = link.ifindex;
+        if (bpf_map_update_elem(datapath_map_fd(l->d->dp, DATAPATH_DEVICES), &l->ifindex, &device,
+                                BPF_ANY) < 0)
+                return -errno;
+        return datapath_attach(l->d->dp, l->ifindex, DATAPATH_CONTAINER);
+}
+
+static int make_device(struct local *l)
+{
+        struct netlink *nl = l->d->nl;
+        char path[64];
+        struct netlink_route route;
+        int r;
+
+        r = netlink_veth_add(nl, l->device, host_mac, "eth0", container_mac, l->netns_fd,
+                             l->d->container_mtu);
+        if (r < 0)
+                return r;
+        snprintf(path, sizeof(path), "/proc/sys/net/ipv6/conf/%s/disable_ipv6", l->device);
+        r = write_file_at(AT_FDCWD, path, "1");
+        if (r < 0 && r != -ENOENT)
+                return r;
+        /* The program before the device is up: not one packet passes unchecked. */
+        r = attach_device(l);
+        if (r == 0)
+                r = netlink_link_up(nl, l->ifindex);
+        if (r == 0)
+                r = configure_inside(l);
+        if (r == 0)
+                r = netlink_neigh_add(nl, l->ifindex, &l->e.addr, container_mac);
+        if (r < 0)
+                return r;
+        route = route_to(l);
+        return netlink_route_add(nl, &route);
+}
+
+static void remove_device(struct local *l)
+{
+        struct netlink_link link;
+        uint32_t ifindex = l->ifindex;
+        int r;
+
+        if (!ifindex && netlink_link_get(l->d->nl, l->device, &link) == 0)
+                ifindex = link.ifindex;
+        r = netlink_link_del(l->d->nl, l->device); /* its namespace may have taken it along */
+        if (r < 0 && r != -ENODEV)
+                log_warning_errno(r, "cannot remove the device %s: %m, ignoring", l->device);
+        if (ifindex)
+                bpf_map_delete_elem(datapath_map_fd(l->d->dp, DATAPATH_DEVICES), &ifindex);
+}
+
+/* --- state ------------------------------------------------------------------------------------ */
+
+/* Written under another name and renamed: whole, or not there. */
+static int state_save(const struct local *l)
+{
+        _cleanup_free_ char *text = endpoint_to_json(&l->e);
+        _cleanup_close_ int fd = -1;
+        char path[PATH_MAX], temporary[PATH_MAX + 8];
+        int r;
+
+        if (!text)
+                return -ENOMEM;
+        state_path(l, path);
+        snprintf(temporary, sizeof(temporary), "%s.new", path);
+        fd = open(temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+        if (fd < 0)
+                return -errno;
+        r = write_full(fd, text, strlen(text));
+        if (r < 0)
+                return r;
+        return rename(temporary, path) < 0 ? -errno : 0;
+}
+
+/* --- the end ---------------------------------------------------------------------------------- */
+
+/* Removes everything of a container, as far as it was made. */
+static void tear_down(struct local *l)
+{
+        struct slimd *d = l->d;
+        struct endpoint e = l->e;
+        char path[PATH_MAX];
+
+        log_debug("endpoint %s is gone", e.name);
+        state_path(l, path);
+        if (l->supervisor)
+                supervisor_free(l->supervisor);
+        l->supervisor = NULL;
+        l->end_source = sd_event_source_unref(l->end_source);
+        remove_cgroup(l, CGROUP_CONTAINERS);
+        remove_cgroup(l, CGROUP_BROKERS);
+        remove_device(l);
+        local_free(l);
+        /* The file goes last but for the store: whoever finds it does all this again. */
+        if (cluster_withdraw(d, &e) < 0)
+                log_warning("endpoint %s: the store still has it, until this host's lease ends",
+                            e.name);
+        if (unlink(path) < 0 && errno != ENOENT)
+                log_warning_errno(-errno, "cannot remove %s: %m, ignoring", path);
+}
+
+static int on_end(sd_event_source *source, const struct inotify_event *event, void *userdata)
+{
+        struct local *l = userdata;
+
+        if (!is_populated(l))
+                tear_down(l);
+        return 0;
+}
+
+static int watch_end(struct local *l)
+{
+        char path[PATH_MAX + 32], dir[PATH_MAX];
+
+        cgroup_path(l, CGROUP_CONTAINERS, dir);
+        snprintf(path, sizeof(path), "%s/cgroup.events", dir);
+        return sd_event_add_inotify(l->d->event, &l->end_source, path, IN_MODIFY, on_end, l);
+}
+
+/* --- the beginning ---------------------------------------------------------------------------- */
+
+static int supervise(struct local *l, int notify_fd)
+{
+        char path[PATH_MAX];
+        struct supervisor_options o = {
+                .endpoint = &l->e, .cgroup = path, .netns_fd = l->netns_fd, .notify_fd = notify_fd};
+
+        if (!l->e.slim)
+                return 0;
+        cgroup_path(l, CGROUP_BROKERS, path);
+        return supervisor_new(l->d, &o, &l->supervisor);
+}
+
+static int random_id(const struct slimd *d, uint32_t *ret)
+{
+        uint32_t id;
+
+        do {
+                if (getrandom(&id, sizeof(id), 0) != sizeof(id))
+                        return -errno;
+        } while (id == 0 || model_endpoint(&d->model, id));
+        *ret = id;
+        return 0;
+}
+
+/* Which of an endpoint's keys is taken, in a sentence. */
+static char *taken(const struct slimd *d, const struct endpoint *e)
+{
+        char addr[INADDR_TEXT_MAX];
+        char *text = NULL;
+        const struct endpoint *other = model_endpoint_by_name(&d->model, e->network, e->name);
+        int n;
+
+        if (other)
+                n = asprintf(&text, "the name \"%s\" is taken in network %s (on host %s)", e->name,
+                             e->network, other->host);
+        else
+                n = asprintf(&text, "the address %s is taken in network %s",
+                             inaddr_format(&e->addr, addr), e->network);
+        return n < 0 ? NULL : text;
+}
+
+/* Finds an id and an address and puts the endpoint into the store. */
+static int publish(struct slimd *d, const struct local_request *q, const struct network *n,
+                   struct endpoint *e, char **ret_error)
+{
+        int r = -EAGAIN;
+
+        for (int tries = 0; r == -EAGAIN && tries < 64; tries++) {
+                r = random_id(d, &e->id);
+                if (r == 0 && model_endpoint_by_name(&d->model, e->network, e->name))
+                        r = -EEXIST;
+                if (r == 0 && q->addr)
+                        e->addr = *q->addr;
+                if (r == 0 && q->addr && model_endpoint_by_addr(&d->model, n->id, q->addr))
+                        r = -EEXIST;
+                if (r == 0 && !q->addr)
+                        r = address_pick(d, n, &e->addr);
+                if (r == 0)
+                        r = cluster_publish(d, e);
+                if (r == -EAGAIN && cluster_sync(d) < 0)
+                        r = -EIO;
+        }
+        if (r == -EEXIST || r == -EAGAIN) {
+                *ret_error = taken(d, e);
+                return -EEXIST;
+        }
+        if (r == -ENOSPC && asprintf(ret_error, "network %s has no free address", n->name) < 0)
+                *ret_error = NULL;
+        return r;
+}
+
+/* Everything on this host. The first step that fails is named. */
+static int bring_up(struct local *l, const struct local_request *q, const char **ret_step)
+{
+        int r;
+
+        *ret_step = "remember it";
+        r = state_save(l);
+        if (r < 0)
+                return r;
+        *ret_step = "make its cgroup";
+        r = make_cgroups(l);
+        if (r == 0)
+                r = watch_end(l);
+        if (r >= 0)
+                r = move_pid(l, q->pid);
+        if (r < 0)
+                return r;
+        *ret_step = "make its network device";
+        r = make_device(l);
+        if (r < 0)
+                return r;
+        *ret_step = "enter it into the data path";
+        r = cluster_map_endpoint(l->d, &l->e);
+        if (r < 0)
+                return r;
+        *ret_step = "start its broker";
+        return supervise(l, q->notify_fd);
+}
+
+int local_add(struct slimd *d, const struct local_request *q, struct endpoint **ret,
+              char **ret_error)
+{
+        struct endpoint e = {.slim = q->slim, .host_addr = d->underlay_addr};
+        struct network *n = model_network(&d->model, q->network);
+        const char *step = "publish it";
+        struct local *l;
+        int r;
+
+        *ret_error = NULL;
+        snprintf(e.name, sizeof(e.name), "%s", q->name);
+        snprintf(e.network, sizeof(e.network), "%s", q->network);
+        snprintf(e.host, sizeof(e.host), "%s", d->opt.host_name);
+        e.network_id = n->id;
+
+        /* First the store, which decides who has the name and the address, then the rest. */
+        r = publish(d, q, n, &e, ret_error);
+        if (r < 0 && *ret_error)
+                return r;
+        if (r == 0) {
+                l = local_new(d, &e);
+                if (l)
+                        l->netns_fd = fcntl(q->netns_fd, F_DUPFD_CLOEXEC, 0);
+                r = !l ? -ENOMEM : l->netns_fd < 0 ? -errno : 0;
+                if (r == 0)
+                        r = cluster_sync(d);
+                if (r == 0)
+                        r = bring_up(l, q, &step);
+                if (r < 0 && l)
+                        tear_down(l);
+                else if (r < 0)
+                        (void)cluster_withdraw(d, &e);
+        }
+        if (r < 0) {
+                if (asprintf(ret_error, "cannot %s: %s", step, strerror(-r)) < 0)
+                        *ret_error = NULL;
+                return r;
+        }
+        *ret = model_endpoint(&d->model, e.id);
+        return *ret ? 0 : -ENOENT;
+}
+
+/* --- a new slimd, the old containers ---------------------------------------------------------- */
+
+int local_load(struct slimd *d)
+{
+        _cleanup_free_ char *dir_path = NULL;
+        struct dirent *entry;
+        DIR *dir;
+
+        if (asprintf(&dir_path, "%s/endpoints", d->opt.run_dir) < 0) {
+                dir_path = NULL;
+                return log_error_errno(-ENOMEM, "cannot find the old containers: %m");
+        }
+        dir = opendir(dir_path);
+        if (!dir)
+                return log_error_errno(-errno, "cannot open %s: %m", dir_path);
+        while ((entry = readdir(dir))) {
+                _cleanup_free_ char *text = NULL;
+                struct endpoint e, *kept;
+                uint64_t id;
+
+                if (parse_uint(entry->d_name, 1, UINT32_MAX, &id) < 0)
+                        continue;
+                if (read_file_at(dirfd(dir), entry->d_name, 65536, &text, NULL) < 0 ||
+                    endpoint_from_json((uint32_t)id, text, &e) < 0) {
+                        log_warning("%s/%s is damaged, ignoring", dir_path, entry->d_name);
+                        continue;
+                }
+                /* The address of the underlay may have changed meanwhile. */
+                e.host_addr = d->underlay_addr;
+                if (!local_new(d, &e) || model_put_endpoint(&d->model, &e, &kept) < 0) {
+                        closedir(dir);
+                        return log_error_errno(-ENOMEM, "cannot find the old containers: %m");
+                }
+        }
+        closedir(dir);
+        return 0;
+}
+
+static int open_netns(struct local *l)
+{
+        char path[64];
+
+        snprintf(path, sizeof(path), "/proc/%d/ns/net", first_pid(l));
+        l->netns_fd = open(path, O_RDONLY | O_CLOEXEC);
+        return l->netns_fd < 0 ? -errno : 0;
+}
+
+static int adopt(struct local *l)
+{
+        int r;
+
+        if (!is_populated(l))
+                return -ESRCH;
+        r = watch_end(l);
+        if (r < 0)
+                return r;
+        if (!is_populated(l)) /* it ended before the watch began */
+                return -ESRCH;
+        r = open_netns(l);
+        if (r < 0)
+                return r;
+        r = attach_device(l);
+        if (r < 0)
+                return r;
+        r = cluster_map_endpoint(l->d, &l->e);
+        if (r < 0)
+                return r;
+        r = supervise(l, -1);
+        if (r == -ENOENT) {
+                log_error("endpoint %s: its broker died while no slimd was there, so its programs "
+                          "get no new TCP sockets; restart the container",
+                          l->e.name);
+                return 0;
+        }
+        return r;
+}
+
+void local_adopt_all(struct slimd *d)
+{
+        struct local *l, *next;
+
+        HASH_ITER(hh, d->locals, l, next)
+        {
+                int r = adopt(l);
+
+                if (r == -ESRCH) {
+                        tear_down(l);
+                } else if (r < 0) {
+                        log_error_errno(r, "endpoint %s: cannot take it over: %m, ending it",
+                                        l->e.name);
+                        tear_down(l);
+                }
+        }
+}
+
+int local_republish_all(struct slimd *d)
+{
+        for (struct local *l = d->locals; l; l = l->hh.next) {
+                int r = cluster_republish(d, &l->e);
+
+                if (r == -EEXIST)
+                        log_error("endpoint %s (%u): its name or address was given to another "
+                                  "while this host was away; others do not reach it",
+                                  l->e.name, l->id);
+                else if (r < 0)
+                        return r;
+        }
+        return 0;
+}
+
+void local_remove_all(struct slimd *d)
+{
+        struct local *l, *next;
+
+        HASH_ITER(hh, d->locals, l, next)
+        {
+                tear_down(l);
+        }
+}

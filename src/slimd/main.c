@@ -1,0 +1,307 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * slimd: one host's part of a Slim overlay. Start-up in order; then an event loop.
+ *
+ * Nothing that a connection needs lives in this process: programs and maps are pinned, brokers are
+ * processes of their own. It may be killed at any moment and started again.
+ */
+#include <errno.h>
+#include <getopt.h>
+#include <limits.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <systemd/sd-daemon.h>
+#include <unistd.h>
+
+#include "../basic/log.h"
+#include "../shared/mounts.h"
+#include "api.h"
+#include "cluster.h"
+#include "host.h"
+#include "local.h"
+#include "slimd.h"
+
+static void usage(FILE *to)
+{
+        fputs("Usage: slimd [OPTION…]\n"
+              "Serves one host's part of a Slim container network, in the foreground.\n\n"
+              "  --run-dir DIR      API socket and state (default: /run/slim)\n"
+              "  --bpf-dir DIR      pinned programs and maps (default: /sys/fs/bpf/slim)\n"
+              "  --cgroup DIR       cgroup2 directory of the containers (default: slim, below\n"
+              "                     where cgroup2 is mounted)\n"
+              "  --store URL        cluster state (default: sqlite:/var/lib/slim/store.db)\n"
+              "  --host-name NAME   this host's name in the cluster (default: the system's)\n"
+              "  --underlay DEV     device that reaches the other hosts (default: that of the\n"
+              "                     default route)\n"
+              "  --broker PATH      the slim-broker to start\n"
+              "  --teardown         end this host's containers and remove all that slimd made\n"
+              "  --verbose          say more\n"
+              "  --help, --version\n",
+              to);
+}
+
+struct defaults {
+        char cgroup[PATH_MAX];
+        char host_name[HOST_NAME_MAX + 1];
+        char underlay[16];
+        char broker[PATH_MAX];
+};
+
+/* 0: go on. 1: done (help, version). 2 and a line: a usage error. */
+static int parse(int argc, char **argv, struct slimd_options *o, bool *teardown)
+{
+        enum { OPT_VERSION = 256, OPT_TEARDOWN };
+        static const struct option options[] = {
+                {"run-dir", required_argument, NULL, 'r'},
+                {"bpf-dir", required_argument, NULL, 'b'},
+                {"cgroup", required_argument, NULL, 'c'},
+                {"store", required_argument, NULL, 's'},
+                {"host-name", required_argument, NULL, 'n'},
+                {"underlay", required_argument, NULL, 'u'},
+                {"broker", required_argument, NULL, 'B'},
+                {"teardown", no_argument, NULL, OPT_TEARDOWN},
+                {"verbose", no_argument, NULL, 'v'},
+                {"help", no_argument, NULL, 'h'},
+                {"version", no_argument, NULL, OPT_VERSION},
+                {},
+        };
+        int c;
+
+        while ((c = getopt_long(argc, argv, "vh", options, NULL)) >= 0) {
+                switch (c) {
+                case 'r':
+                        o->run_dir = optarg;
+                        break;
+                case 'b':
+                        o->bpf_dir = optarg;
+                        break;
+                case 'c':
+                        o->cgroup = optarg;
+                        break;
+                case 's':
+                        o->store = optarg;
+                        break;
+                case 'n':
+                        o->host_name = optarg;
+                        break;
+                case 'u':
+                        o->underlay = optarg;
+                        break;
+                case 'B':
+                        o->broker = optarg;
+                        break;
+                case OPT_TEARDOWN:
+                        *teardown = true;
+                        break;
+                case 'v':
+                        log_set_max_level(LOG_DEBUG);
+                        break;
+                case 'h':
+                        usage(stdout);
+                        return 1;
+                case OPT_VERSION:
+                        puts("slimd " SLIM_VERSION);
+                        return 1;
+                default:
+                        return 2;
+                }
+        }
+        if (optind < argc) {
+                log_error("\"%s\" is not an option (see slimd --help)", argv[optind]);
+                return 2;
+        }
+        return 0;
+}
+
+/* slim-broker: where it is installed, or beside this program in the build directory. */
+static int find_broker(char ret[PATH_MAX])
+{
+        char self[PATH_MAX];
+        ssize_t n;
+        char *slash;
+
+        snprintf(ret, PATH_MAX, "%s/slim-broker", SLIM_LIBEXECDIR);
+        if (access(ret, X_OK) == 0)
+                return 0;
+        n = readlink("/proc/self/exe", self, sizeof(self) - 1);
+        if (n < 0)
+                return -errno;
+        self[n] = '\0';
+        slash = strrchr(self, '/');
+        if (slash)
+                *slash = '\0';
+        if (snprintf(ret, PATH_MAX, "%s/../broker/slim-broker", self) >= PATH_MAX)
+                return -ENAMETOOLONG;
+        return access(ret, X_OK) < 0 ? -errno : 0;
+}
+
+static int fill_in(struct slimd *d, struct defaults *f)
+{
+        struct slimd_options *o = &d->opt;
+        int r;
+
+        if (!o->cgroup) {
+                char mount[PATH_MAX];
+
+                r = mounts_find("cgroup2", mount, sizeof(mount));
+                if (r < 0) {
+                        log_error("no cgroup2 is mounted: mount -t cgroup2 cgroup2 /sys/fs/cgroup, "
+                                  "or give --cgroup");
+                        return r;
+                }
+                if (snprintf(f->cgroup, sizeof(f->cgroup), "%s/slim", mount) >=
+                    (int)sizeof(f->cgroup))
+                        return -ENAMETOOLONG;
+                o->cgroup = f->cgroup;
+        }
+        if (!o->host_name) {
+                if (gethostname(f->host_name, sizeof(f->host_name)) < 0)
+                        return log_error_errno(-errno, "cannot tell this host's name: %m");
+                o->host_name = f->host_name;
+        }
+        if (!name_is_valid(o->host_name)) {
+                log_error("--host-name \"%s\" is not a name: 1 to %d characters of a-z 0-9 - .",
+                          o->host_name, NAME_LEN_MAX);
+                return -EINVAL;
+        }
+        if (!o->underlay) {
+                r = netlink_default_device(d->nl, f->underlay);
+                if (r < 0) {
+                        log_error("there is no default route: name the device with --underlay");
+                        return r;
+                }
+                o->underlay = f->underlay;
+        }
+        if (!o->broker) {
+                r = find_broker(f->broker);
+                if (r < 0)
+                        return log_error_errno(r, "cannot find slim-broker: %m: give its path with "
+                                                  "--broker");
+                o->broker = f->broker;
+        } else if (access(o->broker, X_OK) < 0) {
+                return log_error_errno(-errno, "--broker \"%s\" cannot be run: %m", o->broker);
+        }
+        return 0;
+}
+
+static int load_programs(struct slimd *d)
+{
+        char brokers[PATH_MAX];
+        struct datapath_options o = {
+                .bpf_dir = d->opt.bpf_dir, .cgroup = brokers, .vxlan_ifindex = d->vxlan_ifindex};
+
+        if (snprintf(brokers, sizeof(brokers), "%s/" CGROUP_BROKERS, d->opt.cgroup) >=
+            (int)sizeof(brokers)) {
+                log_error("--cgroup \"%s\" is too long", d->opt.cgroup);
+                return -ENAMETOOLONG;
+        }
+        return datapath_open(&o, &d->dp);
+}
+
+static int start(struct slimd *d)
+{
+        int r;
+
+        r = host_prepare(d);
+        if (r == 0)
+                r = load_programs(d);
+        if (r == 0)
+                r = host_attach(d);
+        if (r == 0)
+                r = local_load(d);
+        if (r == 0)
+                r = cluster_start(d);
+        if (r < 0)
+                return r;
+        local_adopt_all(d);
+        return api_start(d);
+}
+
+/* SIGTERM and SIGINT end slimd and nothing else. */
+static int take_signals(sd_event *event)
+{
+        static const int signals[] = {SIGTERM, SIGINT};
+        sigset_t mask;
+        int r;
+
+        sigemptyset(&mask);
+        for (size_t i = 0; i < ARRAY_SIZE(signals); i++)
+                sigaddset(&mask, signals[i]);
+        if (sigprocmask(SIG_BLOCK, &mask, NULL) < 0)
+                return -errno;
+        signal(SIGPIPE, SIG_IGN);
+        for (size_t i = 0; i < ARRAY_SIZE(signals); i++) {
+                r = sd_event_add_signal(event, NULL, signals[i], NULL, NULL);
+                if (r < 0)
+                        return r;
+        }
+        return 0;
+}
+
+static int run(struct slimd *d, bool teardown, struct defaults *defaults)
+{
+        int r;
+
+        r = netlink_open(-1, &d->nl);
+        if (r < 0)
+                return log_error_errno(r, "cannot talk to the kernel's network part: %m");
+        r = fill_in(d, defaults);
+        if (r < 0)
+                return r;
+        r = sd_event_new(&d->event);
+        if (r >= 0)
+                r = take_signals(d->event);
+        if (r < 0)
+                return log_error_errno(r, "cannot make an event loop: %m");
+        r = start(d);
+        if (r < 0)
+                return r;
+        if (teardown) {
+                local_remove_all(d);
+                api_stop(d);
+                while (d->model.networks) {
+                        host_network_down(d, d->model.networks);
+                        model_drop_network(&d->model, d->model.networks);
+                }
+                host_remove(d);
+                return 0;
+        }
+        log_info("host %s is ready", d->opt.host_name);
+        (void)sd_notify(0, "READY=1");
+        r = sd_event_loop(d->event);
+        return r < 0 ? log_error_errno(r, "the event loop failed: %m") : 0;
+}
+
+int main(int argc, char **argv)
+{
+        struct slimd d = {
+                .opt = {.run_dir = "/run/slim",
+                        .bpf_dir = "/sys/fs/bpf/slim",
+                        .store = "sqlite:/var/lib/slim/store.db"},
+                .since = time(NULL),
+        };
+        struct defaults defaults;
+        bool teardown = false;
+        int r;
+
+        log_setup("slimd");
+        r = parse(argc, argv, &d.opt, &teardown);
+        if (r != 0)
+                return r == 1 ? EXIT_SUCCESS : 2;
+        if (geteuid() != 0) {
+                log_error("slimd must run as root");
+                return EXIT_FAILURE;
+        }
+        r = run(&d, teardown, &defaults);
+        api_stop(&d);
+        local_forget_all(&d);
+        cluster_stop(&d);
+        if (d.dp)
+                datapath_free(d.dp);
+        if (d.nl)
+                netlink_free(d.nl);
+        sd_event_unref(d.event);
+        return r < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
+}

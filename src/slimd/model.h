@@ -1,0 +1,91 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+/*
+ * What slimd knows of the cluster: networks, hosts and endpoints as the store has them, and the
+ * store's keys and values for each. Nothing here talks to the store or the kernel.
+ *
+ *     slim/networks/NAME             {"id", "prefix", "block_bits"}
+ *     slim/hosts/NAME                {"address"}                      on the host's lease
+ *     slim/endpoints/ID              {"name", "network", …}           on the host's lease
+ *     slim/names/NETWORK/NAME        ID, so that names are unique     on the host's lease
+ *     slim/addresses/NETWORK/ADDRESS ID, so that addresses are        on the host's lease
+ *     slim/blocks/NETWORK/PREFIX     host that takes addresses there  on the host's lease
+ *     slim/counters/network          the last network id
+ *     slim/key                       {"epoch", "key"}: the cluster key of the SYN option
+ */
+#include <jansson.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <uthash.h>
+
+#include "../basic/inaddr.h"
+#include "../basic/name.h"
+
+#define STORE_PREFIX    "slim/"
+#define STORE_NETWORKS  STORE_PREFIX "networks/"
+#define STORE_HOSTS     STORE_PREFIX "hosts/"
+#define STORE_ENDPOINTS STORE_PREFIX "endpoints/"
+#define STORE_NAMES     STORE_PREFIX "names/"
+#define STORE_ADDRESSES STORE_PREFIX "addresses/"
+#define STORE_BLOCKS    STORE_PREFIX "blocks/"
+#define STORE_NETWORK_COUNTER STORE_PREFIX "counters/network"
+#define STORE_KEY       STORE_PREFIX "key"
+
+struct network {
+        char name[NAME_LEN_MAX + 1];
+        uint32_t id;
+        struct inaddr_prefix prefix;
+        uint8_t block_bits; /* on the 16 bytes, as in struct inaddr_prefix */
+        UT_hash_handle hh;  /* by name */
+};
+
+struct host {
+        char name[NAME_LEN_MAX + 1];
+        union slim_addr addr;
+        UT_hash_handle hh; /* by name */
+};
+
+struct endpoint {
+        uint32_t id;
+        uint32_t network_id;
+        char name[NAME_LEN_MAX + 1];
+        char network[NAME_LEN_MAX + 1];
+        char host[NAME_LEN_MAX + 1];
+        union slim_addr addr;
+        union slim_addr host_addr;
+        bool slim;
+        UT_hash_handle hh; /* by id */
+};
+
+struct model {
+        struct network *networks;
+        struct host *hosts;
+        struct endpoint *endpoints;
+};
+
+void model_clear(struct model *m);
+
+struct network *model_network(const struct model *m, const char *name);
+struct host *model_host(const struct model *m, const char *name);
+struct endpoint *model_endpoint(const struct model *m, uint32_t id);
+struct endpoint *model_endpoint_by_name(const struct model *m, const char *network,
+                                        const char *name);
+struct endpoint *model_endpoint_by_addr(const struct model *m, uint32_t network_id,
+                                        const union slim_addr *addr);
+size_t model_network_endpoints(const struct model *m, const char *network);
+
+/* Adds, or overwrites what has the same key. The result stays the model's. -ENOMEM. */
+int model_put_network(struct model *m, const struct network *value, struct network **ret);
+int model_put_host(struct model *m, const struct host *value, struct host **ret);
+int model_put_endpoint(struct model *m, const struct endpoint *value, struct endpoint **ret);
+void model_drop_network(struct model *m, struct network *n);
+void model_drop_host(struct model *m, struct host *h);
+void model_drop_endpoint(struct model *m, struct endpoint *e);
+
+/* Values as JSON text (the caller frees) and back. -EBADMSG for what is not one. */
+char *network_to_json(const struct network *n);
+int network_from_json(const char *name, const char *text, struct network *ret);
+char *host_to_json(const struct host *h);
+int host_from_json(const char *name, const char *text, struct host *ret);
+char *endpoint_to_json(const struct endpoint *e);
+int endpoint_from_json(uint32_t id, const char *text, struct endpoint *ret);

@@ -1,0 +1,54 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+/*
+ * The daemon's state, which its parts share. Each part lists its functions in a header of its own:
+ *
+ *     datapath.h  programs and maps in the kernel        host.h      devices, sysctls, NAT, cgroups
+ *     model.h     what the cluster looks like            cluster.h   store → model → maps
+ *     address.h   who gets which address                 local.h     the containers of this host
+ *     supervise.h their brokers                          api.h       the socket that clients call
+ */
+#include <stdbool.h>
+#include <stdint.h>
+#include <systemd/sd-event.h>
+#include <time.h>
+
+#include "../shared/netlink.h"
+#include "../store/store.h"
+#include "datapath.h"
+#include "model.h"
+
+struct slimd_options {
+        const char *run_dir;
+        const char *bpf_dir;
+        const char *cgroup;
+        const char *store;
+        const char *host_name;
+        const char *underlay;
+        const char *broker;
+};
+
+struct local;
+
+struct slimd {
+        struct slimd_options opt;
+        sd_event *event;
+
+        struct netlink *nl;
+        struct netlink_link underlay;
+        union slim_addr underlay_addr;
+        uint32_t vxlan_ifindex;
+        uint32_t container_mtu;
+        struct datapath *dp;
+
+        struct store *store;
+        int64_t after; /* the store's revision that the model is at */
+        int64_t lease; /* 0: none */
+        char *store_error; /* NULL: it answers */
+        time_t store_down_since;
+        struct model model;
+
+        struct local *locals; /* by endpoint id */
+        struct api *api;
+        time_t since;
+};

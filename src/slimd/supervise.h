@@ -1,0 +1,26 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+/*
+ * One container's broker: started, found again, watched, replaced.
+ */
+#include "slimd.h"
+
+struct supervisor;
+
+struct supervisor_options {
+        const struct endpoint *endpoint; /* stays valid as long as the supervisor */
+        const char *cgroup;              /* of the broker: an absolute path */
+        int netns_fd;                    /* of the container; duplicated */
+        int notify_fd;                   /* duplicated; -1: take it from the broker that runs */
+};
+
+/*
+ * Sees to it that there is a broker in the cgroup as long as the container lives: the one that is
+ * there already, or a new one. -ENOENT: none runs and there is no notify descriptor to start one
+ * with.
+ */
+int supervisor_new(struct slimd *d, const struct supervisor_options *o, struct supervisor **ret);
+/* Lets go of the broker, which goes on. */
+void supervisor_free(struct supervisor *s);
+/* 0: none at the moment. */
+pid_t supervisor_pid(const struct supervisor *s);
