@@ -31,21 +31,20 @@ slim_option_mac(const struct slim_option *option, const union slim_addr *client_
                 __be16 wire_client_port, __be16 wire_server_port, __be32 sequence,
                 const __u64 key[2])
 {
-        union {
-                struct slim_mac_input in;
-                __u64 word[sizeof(struct slim_mac_input) / 8];
-        } u = {
-                .in.option.client_endpoint = option->client_endpoint,
-                .in.option.server_endpoint = option->server_endpoint,
-                .in.option.client_port = option->client_port,
-                .in.option.server_port = option->server_port,
-                .in.wire_client_port = wire_client_port,
-                .in.wire_server_port = wire_server_port,
-                .in.client_host = *client_host,
-                .in.sequence = sequence,
+        struct slim_mac_input in = {
+                .option.client_endpoint = option->client_endpoint,
+                .option.server_endpoint = option->server_endpoint,
+                .option.client_port = option->client_port,
+                .option.server_port = option->server_port,
+                .wire_client_port = wire_client_port,
+                .wire_server_port = wire_server_port,
+                .client_host = *client_host,
+                .sequence = sequence,
         };
+        __u64 word[sizeof(in) / sizeof(__u64)];
 
-        return (__be32)siphash_words(u.word, sizeof(u.word) / sizeof(u.word[0]), key);
+        __builtin_memcpy(word, &in, sizeof(in));
+        return (__be32)siphash_words(word, sizeof(word) / sizeof(word[0]), key);
 }
 
 enum slim_option_found {

@@ -39,10 +39,10 @@ static int filter_build(scmp_filter_ctx *ret)
         for (size_t d = 0; d < ARRAY_SIZE(domains); d++)
                 for (size_t p = 0; p < ARRAY_SIZE(protocols); p++) {
                         r = seccomp_rule_add(
-                                ctx, SCMP_ACT_NOTIFY, SCMP_SYS(socket), 3,
-                                SCMP_A0_64(SCMP_CMP_MASKED_EQ, INT_MASK, (uint64_t)domains[d]),
-                                SCMP_A1_64(SCMP_CMP_MASKED_EQ, TYPE_MASK, SOCK_STREAM),
-                                SCMP_A2_64(SCMP_CMP_MASKED_EQ, INT_MASK, (uint64_t)protocols[p]));
+                            ctx, SCMP_ACT_NOTIFY, SCMP_SYS(socket), 3,
+                            SCMP_A0_64(SCMP_CMP_MASKED_EQ, INT_MASK, (uint64_t)domains[d]),
+                            SCMP_A1_64(SCMP_CMP_MASKED_EQ, TYPE_MASK, SOCK_STREAM),
+                            SCMP_A2_64(SCMP_CMP_MASKED_EQ, INT_MASK, (uint64_t)protocols[p]));
                         if (r < 0)
                                 return r;
                 }

@@ -53,19 +53,19 @@ static int load(enum bpf_prog_type type, enum bpf_attach_type attach, const stru
         return 0;
 }
 
-#define LOAD_PROGRAM(type, attach, detail, size, ...)                                              \
-        ({                                                                                         \
-                const struct bpf_insn _insns[] = {__VA_ARGS__};                                    \
-                                                                                                   \
-                load((type), (attach), _insns, ARRAY_SIZE(_insns), (detail), (size));              \
+#define LOAD_PROGRAM(type, attach, detail, size, ...)                                 \
+        ({                                                                            \
+                const struct bpf_insn _insns[] = {__VA_ARGS__};                       \
+                                                                                      \
+                load((type), (attach), _insns, ARRAY_SIZE(_insns), (detail), (size)); \
         })
 
 /* --- types ------------------------------------------------------------------------------------ */
 
-#define PROGRAM_TYPE(name, type, attach)                                                           \
-        int probe_##name(char *detail, size_t size)                                                \
-        {                                                                                          \
-                return LOAD_PROGRAM((type), (attach), detail, size, MOV_IMM(BPF_REG_0, 1), EXIT);  \
+#define PROGRAM_TYPE(name, type, attach)                                                          \
+        int probe_##name(char *detail, size_t size)                                               \
+        {                                                                                         \
+                return LOAD_PROGRAM((type), (attach), detail, size, MOV_IMM(BPF_REG_0, 1), EXIT); \
         }
 
 PROGRAM_TYPE(connect4, BPF_PROG_TYPE_CGROUP_SOCK_ADDR, BPF_CGROUP_INET4_CONNECT)
@@ -99,15 +99,14 @@ int probe_tcp_sock(char *detail, size_t size)
 
 int probe_hdr_opt(char *detail, size_t size)
 {
-        return LOAD_PROGRAM(
-                BPF_PROG_TYPE_SOCK_OPS, BPF_CGROUP_SOCK_OPS, detail, size,
-                MOV_REG(BPF_REG_6, BPF_REG_1), STORE_IMM(BPF_REG_10, -24, 0),
-                STORE_IMM(BPF_REG_10, -16, 0), STORE_IMM(BPF_REG_10, -8, 0),
-                MOV_IMM(BPF_REG_2, SLIM_OPTION_LEN), MOV_IMM(BPF_REG_3, 0),
-                CALL(BPF_FUNC_reserve_hdr_opt), MOV_REG(BPF_REG_1, BPF_REG_6),
-                MOV_REG(BPF_REG_2, BPF_REG_10), ADD_IMM(BPF_REG_2, -24),
-                MOV_IMM(BPF_REG_3, SLIM_OPTION_LEN), MOV_IMM(BPF_REG_4, 0),
-                CALL(BPF_FUNC_store_hdr_opt), MOV_IMM(BPF_REG_0, 1), EXIT);
+        return LOAD_PROGRAM(BPF_PROG_TYPE_SOCK_OPS, BPF_CGROUP_SOCK_OPS, detail, size,
+                            MOV_REG(BPF_REG_6, BPF_REG_1), STORE_IMM(BPF_REG_10, -24, 0),
+                            STORE_IMM(BPF_REG_10, -16, 0), STORE_IMM(BPF_REG_10, -8, 0),
+                            MOV_IMM(BPF_REG_2, SLIM_OPTION_LEN), MOV_IMM(BPF_REG_3, 0),
+                            CALL(BPF_FUNC_reserve_hdr_opt), MOV_REG(BPF_REG_1, BPF_REG_6),
+                            MOV_REG(BPF_REG_2, BPF_REG_10), ADD_IMM(BPF_REG_2, -24),
+                            MOV_IMM(BPF_REG_3, SLIM_OPTION_LEN), MOV_IMM(BPF_REG_4, 0),
+                            CALL(BPF_FUNC_store_hdr_opt), MOV_IMM(BPF_REG_0, 1), EXIT);
 }
 
 static int listeners_create(char *detail, size_t size)
@@ -126,14 +125,12 @@ int probe_listener_lookup(char *detail, size_t size)
         if (map < 0)
                 return map;
         return LOAD_PROGRAM(
-                BPF_PROG_TYPE_SK_LOOKUP, BPF_SK_LOOKUP, detail, size,
-                MOV_REG(BPF_REG_6, BPF_REG_1), STORE_IMM(BPF_REG_10, -8, 0),
-                LOAD_MAP(BPF_REG_1, map), MOV_REG(BPF_REG_2, BPF_REG_10), ADD_IMM(BPF_REG_2, -8),
-                CALL(BPF_FUNC_map_lookup_elem), JUMP_IF_ZERO(BPF_REG_0, 7),
-                MOV_REG(BPF_REG_7, BPF_REG_0), MOV_REG(BPF_REG_1, BPF_REG_6),
-                MOV_REG(BPF_REG_2, BPF_REG_7), MOV_IMM(BPF_REG_3, 0), CALL(BPF_FUNC_sk_assign),
-                MOV_REG(BPF_REG_1, BPF_REG_7), CALL(BPF_FUNC_sk_release), MOV_IMM(BPF_REG_0, 1),
-                EXIT);
+            BPF_PROG_TYPE_SK_LOOKUP, BPF_SK_LOOKUP, detail, size, MOV_REG(BPF_REG_6, BPF_REG_1),
+            STORE_IMM(BPF_REG_10, -8, 0), LOAD_MAP(BPF_REG_1, map), MOV_REG(BPF_REG_2, BPF_REG_10),
+            ADD_IMM(BPF_REG_2, -8), CALL(BPF_FUNC_map_lookup_elem), JUMP_IF_ZERO(BPF_REG_0, 7),
+            MOV_REG(BPF_REG_7, BPF_REG_0), MOV_REG(BPF_REG_1, BPF_REG_6),
+            MOV_REG(BPF_REG_2, BPF_REG_7), MOV_IMM(BPF_REG_3, 0), CALL(BPF_FUNC_sk_assign),
+            MOV_REG(BPF_REG_1, BPF_REG_7), CALL(BPF_FUNC_sk_release), MOV_IMM(BPF_REG_0, 1), EXIT);
 }
 
 int probe_listener_update(char *detail, size_t size)
@@ -143,21 +140,19 @@ int probe_listener_update(char *detail, size_t size)
         map = listeners_create(detail, size);
         if (map < 0)
                 return map;
-        return LOAD_PROGRAM(BPF_PROG_TYPE_SOCK_OPS, BPF_CGROUP_SOCK_OPS, detail, size,
-                            STORE_IMM(BPF_REG_10, -8, 0), LOAD_MAP(BPF_REG_2, map),
-                            MOV_REG(BPF_REG_3, BPF_REG_10), ADD_IMM(BPF_REG_3, -8),
-                            MOV_IMM(BPF_REG_4, 0), CALL(BPF_FUNC_sock_hash_update),
-                            MOV_IMM(BPF_REG_0, 1), EXIT);
+        return LOAD_PROGRAM(
+            BPF_PROG_TYPE_SOCK_OPS, BPF_CGROUP_SOCK_OPS, detail, size, STORE_IMM(BPF_REG_10, -8, 0),
+            LOAD_MAP(BPF_REG_2, map), MOV_REG(BPF_REG_3, BPF_REG_10), ADD_IMM(BPF_REG_3, -8),
+            MOV_IMM(BPF_REG_4, 0), CALL(BPF_FUNC_sock_hash_update), MOV_IMM(BPF_REG_0, 1), EXIT);
 }
 
 int probe_tunnel_key(char *detail, size_t size)
 {
         return LOAD_PROGRAM(
-                BPF_PROG_TYPE_SCHED_CLS, 0, detail, size, STORE_IMM(BPF_REG_10, -8, 0),
-                MOV_REG(BPF_REG_2, BPF_REG_10), ADD_IMM(BPF_REG_2, -8),
-                MOV_IMM(BPF_REG_3, offsetof(struct bpf_tunnel_key, remote_ipv4) + sizeof(__u32)),
-                MOV_IMM(BPF_REG_4, 0), CALL(BPF_FUNC_skb_set_tunnel_key), MOV_IMM(BPF_REG_0, 0),
-                EXIT);
+            BPF_PROG_TYPE_SCHED_CLS, 0, detail, size, STORE_IMM(BPF_REG_10, -8, 0),
+            MOV_REG(BPF_REG_2, BPF_REG_10), ADD_IMM(BPF_REG_2, -8),
+            MOV_IMM(BPF_REG_3, offsetof(struct bpf_tunnel_key, remote_ipv4) + sizeof(__u32)),
+            MOV_IMM(BPF_REG_4, 0), CALL(BPF_FUNC_skb_set_tunnel_key), MOV_IMM(BPF_REG_0, 0), EXIT);
 }
 
 int probe_redirect_peer(char *detail, size_t size)
@@ -189,8 +184,8 @@ int probe_lpm_trie(char *detail, size_t size)
 {
         LIBBPF_OPTS(bpf_map_create_opts, opts, .map_flags = BPF_F_NO_PREALLOC);
 
-        return create(BPF_MAP_TYPE_LPM_TRIE, sizeof(struct slim_prefix_key), sizeof(__u32), 1, &opts,
-                      detail, size);
+        return create(BPF_MAP_TYPE_LPM_TRIE, sizeof(struct slim_prefix_key), sizeof(__u32), 1,
+                      &opts, detail, size);
 }
 
 DEFINE_CLEANUP(struct btf *, btf__free)
@@ -218,7 +213,8 @@ static int describe_int(struct btf **ret, int *ret_id)
         return 0;
 }
 
-/* This type of map is described by BTF or not made at all: an int as the key, an int as the value. */
+/* This type of map is described by BTF or not made at all: an int as the key, an int as the value.
+ */
 int probe_sk_storage(char *detail, size_t size)
 {
         LIBBPF_OPTS(bpf_map_create_opts, opts, .map_flags = BPF_F_NO_PREALLOC | BPF_F_CLONE);

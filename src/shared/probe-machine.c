@@ -25,7 +25,7 @@
 #define SLIM_PORT_FIRST 61440UL
 #define SLIM_PORT_LAST  61695UL
 
-#define NOFILE_WANTED   4096UL
+#define NOFILE_WANTED 4096UL
 
 int probe_privileges(char *detail, size_t size)
 {
@@ -33,8 +33,10 @@ int probe_privileges(char *detail, size_t size)
                 int cap;
                 const char *name;
         } wanted[] = {
-                {CAP_NET_ADMIN, "CAP_NET_ADMIN"}, {CAP_SYS_ADMIN, "CAP_SYS_ADMIN"},
-                {CAP_SYS_PTRACE, "CAP_SYS_PTRACE"}, {CAP_KILL, "CAP_KILL"},
+            {CAP_NET_ADMIN, "CAP_NET_ADMIN"},
+            {CAP_SYS_ADMIN, "CAP_SYS_ADMIN"},
+            {CAP_SYS_PTRACE, "CAP_SYS_PTRACE"},
+            {CAP_KILL, "CAP_KILL"},
         };
         struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
         struct __user_cap_data_struct data[_LINUX_CAPABILITY_U32S_3] = {};
@@ -173,8 +175,8 @@ int probe_unprivileged_bpf(char *detail, size_t size)
 /* --- limits ----------------------------------------------------------------------------------- */
 
 /*
- * Kernels that charge maps to the cgroup do not look at the limit: a map that is larger than a small
- * limit tells. libbpf raises the limit by itself where the kernel does look.
+ * Kernels that charge maps to the cgroup do not look at the limit: a map that is larger than a
+ * small limit tells. libbpf raises the limit by itself where the kernel does look.
  */
 int probe_memlock(char *detail, size_t size)
 {

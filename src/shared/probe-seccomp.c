@@ -166,7 +166,8 @@ int probe_sync_wake_up(char *detail, size_t size)
         r = caller_start(&c, detail, size);
         if (r < 0)
                 return r;
-        if (ioctl(c.notify_fd, SECCOMP_IOCTL_NOTIF_SET_FLAGS, SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP) < 0)
+        if (ioctl(c.notify_fd, SECCOMP_IOCTL_NOTIF_SET_FLAGS, SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP) <
+            0)
                 return probe_say(detail, size, -errno, "SECCOMP_IOCTL_NOTIF_SET_FLAGS: %m");
         return 0;
 }

@@ -18,7 +18,8 @@ struct probe {
         const char *what;   /* what it is, and what Slim needs it for */
         const char *remedy; /* what to do where it is missing */
 
-        /* 0: it is there. A negative errno: it is not. Either way detail says what was seen ("": nothing). */
+        /* 0: it is there. A negative errno: it is not. Either way detail says what was seen ("":
+         * nothing). */
         int (*run)(char *detail, size_t size);
 };
 

@@ -21,7 +21,7 @@ struct cli;
 
 struct cli_command {
         const char *noun;
-        const char *verb; /* NULL: the noun alone is the command */
+        const char *verb;            /* NULL: the noun alone is the command */
         int (*run)(struct cli *cli); /* answers with an exit status */
         const char *arguments;
         const char *description;

@@ -11,21 +11,21 @@
 int connection_ls(struct cli *cli)
 {
         static const struct print_column columns[] = {
-                {.title = "ENDPOINT", .key = "endpoint"},
-                {.title = "STATE", .key = "state"},
-                {.title = "LOCAL", .key = "local"},
-                {.title = "PEER", .key = "peer"},
-                {.title = "PEER ENDPOINT", .key = "peer_endpoint"},
-                {.title = "HOST LOCAL", .key = "host_local"},
-                {.title = "HOST PEER", .key = "host_peer"},
-                {.title = "SENT", .key = "bytes_sent", .kind = PRINT_BYTES},
-                {.title = "RECEIVED", .key = "bytes_received", .kind = PRINT_BYTES},
+            {.title = "ENDPOINT", .key = "endpoint"},
+            {.title = "STATE", .key = "state"},
+            {.title = "LOCAL", .key = "local"},
+            {.title = "PEER", .key = "peer"},
+            {.title = "PEER ENDPOINT", .key = "peer_endpoint"},
+            {.title = "HOST LOCAL", .key = "host_local"},
+            {.title = "HOST PEER", .key = "host_peer"},
+            {.title = "SENT", .key = "bytes_sent", .kind = PRINT_BYTES},
+            {.title = "RECEIVED", .key = "bytes_received", .kind = PRINT_BYTES},
         };
         const char *name = NULL, *network = NULL;
         const struct option_spec options[] = {
-                {.name = "name", .value = &name},
-                {.name = "network", .value = &network},
-                {},
+            {.name = "name", .value = &name},
+            {.name = "network", .value = &network},
+            {},
         };
         _cleanup_json_ json_t *answer = NULL;
         const json_t *connections;

@@ -51,8 +51,9 @@ static int take_report(const struct container_spec *spec, struct container *c)
                 return -EIO;
         }
         if (spec->slim != (n_fds == 1))
-                return log_error_errno(-EPROTO, "the container's first process sent %zu "
-                                                "descriptors",
+                return log_error_errno(-EPROTO,
+                                       "the container's first process sent %zu "
+                                       "descriptors",
                                        n_fds);
         return 0;
 }
@@ -62,9 +63,9 @@ int container_start(const struct container_spec *spec, struct container *ret)
         _cleanup_(container_clear) struct container c = CONTAINER_NONE;
         _cleanup_close_ int ours = -1, theirs = -1;
         struct clone_args args = {
-                .flags = NAMESPACES | CLONE_PIDFD,
-                .pidfd = (uint64_t)(uintptr_t)&c.pidfd,
-                .exit_signal = SIGCHLD,
+            .flags = NAMESPACES | CLONE_PIDFD,
+            .pidfd = (uint64_t)(uintptr_t)&c.pidfd,
+            .exit_signal = SIGCHLD,
         };
         int pair[2], r;
         char path[64];
@@ -150,8 +151,8 @@ int container_wait(struct container *c, int *ret)
                 return log_error_errno(-errno, "cannot take signals: %m");
         for (;;) {
                 struct pollfd polls[] = {
-                        {.fd = fd, .events = POLLIN},
-                        {.fd = c->pidfd, .events = POLLIN},
+                    {.fd = fd, .events = POLLIN},
+                    {.fd = c->pidfd, .events = POLLIN},
                 };
 
                 if (poll(polls, ARRAY_SIZE(polls), -1) < 0) {

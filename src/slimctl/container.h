@@ -8,14 +8,17 @@
 #include "init.h"
 
 struct container {
-        pid_t pid;     /* of its first process; 0: none */
+        pid_t pid; /* of its first process; 0: none */
         int pidfd;
         int netns_fd;
         int notify_fd; /* -1 without the filter */
         struct rpc *channel;
 };
 
-#define CONTAINER_NONE {.pidfd = -1, .netns_fd = -1, .notify_fd = -1}
+#define CONTAINER_NONE                                       \
+        {                                                    \
+                .pidfd = -1, .netns_fd = -1, .notify_fd = -1 \
+        }
 
 /*
  * Makes the namespaces and what is in them. The program does not run yet. Failures are said in one

@@ -37,9 +37,9 @@ static void add_row(json_t *rows, const struct probe *p, int r, const char *deta
         const char *state = r >= 0 ? "yes" : p->required ? "NO" : "no (optional)";
         json_t *row;
 
-        row = json_pack("{ss, sb, sb, ss, ss, ss, ss}", "id", p->id, "required", p->required,
-                        "found", r >= 0, "state", state, "what", p->what, "detail", detail,
-                        "remedy", remedy);
+        row =
+            json_pack("{ss, sb, sb, ss, ss, ss, ss}", "id", p->id, "required", p->required, "found",
+                      r >= 0, "state", state, "what", p->what, "detail", detail, "remedy", remedy);
         json_array_append_new(rows, row);
 }
 
@@ -80,10 +80,10 @@ static void print_remedies(const json_t *rows)
 static void print_rows(const json_t *rows)
 {
         static const struct print_column columns[] = {
-                {.title = "CHECK", .key = "id"},
-                {.title = "FOUND", .key = "state"},
-                {.title = "WHAT IT IS", .key = "what"},
-                {.title = "SEEN", .key = "detail"},
+            {.title = "CHECK", .key = "id"},
+            {.title = "FOUND", .key = "state"},
+            {.title = "WHAT IT IS", .key = "what"},
+            {.title = "SEEN", .key = "detail"},
         };
 
         print_table(rows, columns, ARRAY_SIZE(columns));
@@ -93,11 +93,12 @@ static void print_rows(const json_t *rows)
 int doctor_run(struct cli *cli)
 {
         _cleanup_json_ json_t *rows = json_array();
-        const struct probe *probes, slimd = {
+        const struct probe *probes,
+            slimd = {
                 .id = "slimd",
                 .what = "slimd, in the run directory",
                 .remedy = "start it with \"slimd\", or give the --run-dir of the one that runs",
-        };
+            };
         const char *privileges = NULL; /* the remedy for all that is refused without them */
         char detail[PROBE_DETAIL_MAX];
         size_t n, missing = 0;

@@ -11,13 +11,13 @@
 int endpoint_ls(struct cli *cli)
 {
         static const struct print_column columns[] = {
-                {.title = "NAME", .key = "name"},
-                {.title = "NETWORK", .key = "network"},
-                {.title = "ADDRESS", .key = "address"},
-                {.title = "KIND", .key = "kind"},
-                {.title = "HOST", .key = "host"},
-                {.title = "HOST ADDRESS", .key = "host_address"},
-                {.title = "LOCAL", .key = "local"},
+            {.title = "NAME", .key = "name"},
+            {.title = "NETWORK", .key = "network"},
+            {.title = "ADDRESS", .key = "address"},
+            {.title = "KIND", .key = "kind"},
+            {.title = "HOST", .key = "host"},
+            {.title = "HOST ADDRESS", .key = "host_address"},
+            {.title = "LOCAL", .key = "local"},
         };
         const char *network = NULL;
         const struct option_spec options[] = {{.name = "network", .value = &network}, {}};
@@ -43,18 +43,18 @@ int endpoint_ls(struct cli *cli)
 static void print_endpoint(const json_t *e)
 {
         const struct print_field fields[] = {
-                {.title = "name", .value = json_object_get(e, "name")},
-                {.title = "network", .value = json_object_get(e, "network")},
-                {.title = "address", .value = json_object_get(e, "address")},
-                {.title = "kind", .value = json_object_get(e, "kind")},
-                {.title = "id", .value = json_object_get(e, "id")},
-                {.title = "host", .value = json_object_get(e, "host")},
-                {.title = "host address", .value = json_object_get(e, "host_address")},
-                {.title = "local", .value = json_object_get(e, "local")},
-                {.title = "device", .value = json_object_get(e, "device")},
-                {.title = "cgroup", .value = json_object_get(e, "cgroup")},
-                {.title = "processes", .value = json_object_get(e, "pids")},
-                {.title = "broker", .value = json_object_get(e, "broker_pid")},
+            {.title = "name", .value = json_object_get(e, "name")},
+            {.title = "network", .value = json_object_get(e, "network")},
+            {.title = "address", .value = json_object_get(e, "address")},
+            {.title = "kind", .value = json_object_get(e, "kind")},
+            {.title = "id", .value = json_object_get(e, "id")},
+            {.title = "host", .value = json_object_get(e, "host")},
+            {.title = "host address", .value = json_object_get(e, "host_address")},
+            {.title = "local", .value = json_object_get(e, "local")},
+            {.title = "device", .value = json_object_get(e, "device")},
+            {.title = "cgroup", .value = json_object_get(e, "cgroup")},
+            {.title = "processes", .value = json_object_get(e, "pids")},
+            {.title = "broker", .value = json_object_get(e, "broker_pid")},
         };
 
         print_fields(fields, ARRAY_SIZE(fields));

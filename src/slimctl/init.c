@@ -32,7 +32,7 @@
 /* The loopback device is the first of every network namespace (LOOPBACK_IFINDEX in the kernel). */
 #define LOOPBACK_IFINDEX 1
 
-#define PROBLEM_MAX      256
+#define PROBLEM_MAX 256
 
 /* Exit statuses of what cannot be run, as a shell has them. */
 #define EXIT_NOT_EXECUTABLE 126
@@ -59,9 +59,9 @@ static int set_up_mounts(char *problem)
                 const char *type, *where;
                 bool optional; /* not every kernel and file system has the place for it */
         } mounts[] = {
-                {"proc", "/proc", false},
-                {"sysfs", "/sys", false},
-                {"mqueue", "/dev/mqueue", true},
+            {"proc", "/proc", false},
+            {"sysfs", "/sys", false},
+            {"mqueue", "/dev/mqueue", true},
         };
         struct stat st;
 

@@ -15,20 +15,20 @@
 #define RUN_DIR_DEFAULT "/run/slim"
 
 static const struct cli_command commands[] = {
-        {"network", "create", network_create, "NAME --prefix PREFIX [--block-bits N]",
-         "make an overlay network"},
-        {"network", "ls", network_ls, "", "list the networks"},
-        {"network", "rm", network_rm, "NAME", "remove a network that has no endpoints"},
-        {"endpoint", "ls", endpoint_ls, "[--network NET]", "list the containers of the cluster"},
-        {"endpoint", "show", endpoint_show, "NAME [--network NET]", "show one of them"},
-        {"connection", "ls", connection_ls, "[--name NAME] [--network NET]",
-         "list the TCP sockets of this host's containers"},
-        {"status", NULL, status_show, "", "show this host's slimd (also without a command)"},
-        {"doctor", NULL, doctor_run, "", "check what Slim needs of this machine"},
-        {"run", NULL, run_run,
-         "--name NAME [--network NET] [--address ADDR] [--plain] [--hostname H] [--cpus LIST] -- "
-         "CMD…",
-         "run a program in a container over this machine's file system"},
+    {"network", "create", network_create, "NAME --prefix PREFIX [--block-bits N]",
+     "make an overlay network"},
+    {"network", "ls", network_ls, "", "list the networks"},
+    {"network", "rm", network_rm, "NAME", "remove a network that has no endpoints"},
+    {"endpoint", "ls", endpoint_ls, "[--network NET]", "list the containers of the cluster"},
+    {"endpoint", "show", endpoint_show, "NAME [--network NET]", "show one of them"},
+    {"connection", "ls", connection_ls, "[--name NAME] [--network NET]",
+     "list the TCP sockets of this host's containers"},
+    {"status", NULL, status_show, "", "show this host's slimd (also without a command)"},
+    {"doctor", NULL, doctor_run, "", "check what Slim needs of this machine"},
+    {"run", NULL, run_run,
+     "--name NAME [--network NET] [--address ADDR] [--plain] [--hostname H] [--cpus LIST] -- "
+     "CMD…",
+     "run a program in a container over this machine's file system"},
 };
 
 static void print_help(void)
@@ -194,11 +194,11 @@ int main(int argc, char **argv)
         struct cli cli = {.run_dir = RUN_DIR_DEFAULT,
                           .words = {.argv = argv, .at = argc > 0 ? 1 : 0}};
         const struct option_spec globals[] = {
-                {.name = "run-dir", .value = &cli.run_dir},
-                {.name = "json", .flag = &cli.json},
-                {.name = "help", .flag = &cli.help},
-                {.name = "version", .flag = &cli.version},
-                {},
+            {.name = "run-dir", .value = &cli.run_dir},
+            {.name = "json", .flag = &cli.json},
+            {.name = "help", .flag = &cli.help},
+            {.name = "version", .flag = &cli.version},
+            {},
         };
         int status, r;
 

@@ -52,9 +52,9 @@ int network_create(struct cli *cli)
 {
         const char *name = NULL, *prefix = NULL, *bits = NULL;
         const struct option_spec options[] = {
-                {.name = "prefix", .value = &prefix},
-                {.name = "block-bits", .value = &bits},
-                {},
+            {.name = "prefix", .value = &prefix},
+            {.name = "block-bits", .value = &bits},
+            {},
         };
         _cleanup_json_ json_t *parameters = NULL, *answer = NULL;
         const json_t *network;
@@ -65,8 +65,8 @@ int network_create(struct cli *cli)
         parameters = cli_parameters("name", name, NULL);
         if (check_prefix(cli, prefix, bits, parameters) < 0)
                 return CLI_USAGE;
-        if (cli_call(cli, "create the network", "Network.Create", TAKE_PTR(parameters),
-                     &answer) < 0)
+        if (cli_call(cli, "create the network", "Network.Create", TAKE_PTR(parameters), &answer) <
+            0)
                 return CLI_FAILED;
         network = cli_member(answer, "network", JSON_OBJECT);
         if (!network)
@@ -79,11 +79,11 @@ int network_create(struct cli *cli)
 int network_ls(struct cli *cli)
 {
         static const struct print_column columns[] = {
-                {.title = "NAME", .key = "name"},
-                {.title = "PREFIX", .key = "prefix"},
-                {.title = "BLOCK BITS", .key = "block_bits"},
-                {.title = "ENDPOINTS", .key = "endpoints"},
-                {.title = "ID", .key = "id"},
+            {.title = "NAME", .key = "name"},
+            {.title = "PREFIX", .key = "prefix"},
+            {.title = "BLOCK BITS", .key = "block_bits"},
+            {.title = "ENDPOINTS", .key = "endpoints"},
+            {.title = "ID", .key = "id"},
         };
         _cleanup_json_ json_t *answer = NULL;
         const json_t *networks;

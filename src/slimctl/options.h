@@ -10,9 +10,9 @@
 #include <stddef.h>
 
 struct option_spec {
-        const char *name;    /* without the dashes; NULL ends a table */
-        const char **value;  /* where the option's value goes, or NULL for a flag … */
-        bool *flag;          /* … which is set here */
+        const char *name;   /* without the dashes; NULL ends a table */
+        const char **value; /* where the option's value goes, or NULL for a flag … */
+        bool *flag;         /* … which is set here */
 };
 
 /* Where the reading of a command line stands. */

@@ -111,8 +111,7 @@ void print_table(const json_t *list, const struct print_column *columns, size_t 
                 return;
         for (size_t c = 0; c < n; c++)
                 width[c] = width_of(columns[c].title);
-        json_array_foreach(list, i, row)
-        {
+        json_array_foreach (list, i, row) {
                 for (size_t c = 0; c < n; c++) {
                         const json_t *v = json_object_get(row, columns[c].key);
                         char *s = format_value(v, columns[c].kind);

@@ -47,13 +47,13 @@ static int check_cpus(const struct cli *cli, const char *text, struct container_
 static int parse(struct cli *cli, struct run_options *o, struct container_spec *spec)
 {
         const struct option_spec options[] = {
-                {.name = "name", .value = &o->name},
-                {.name = "network", .value = &o->network},
-                {.name = "address", .value = &o->address},
-                {.name = "plain", .flag = &o->plain},
-                {.name = "hostname", .value = &o->hostname},
-                {.name = "cpus", .value = &o->cpus},
-                {},
+            {.name = "name", .value = &o->name},
+            {.name = "network", .value = &o->network},
+            {.name = "address", .value = &o->address},
+            {.name = "plain", .flag = &o->plain},
+            {.name = "hostname", .value = &o->hostname},
+            {.name = "cpus", .value = &o->cpus},
+            {},
         };
 
         if (cli_parse(cli, options, NULL, 0, &spec->argv) < 0 ||
@@ -97,8 +97,7 @@ static int add_endpoint(struct cli *cli, struct rpc *rpc, const struct run_optio
                                     "kind", o->plain ? "plain" : "slim", NULL);
         json_object_set_new(parameters, "pid", json_integer(c->pid));
         snprintf(doing, sizeof(doing), "start the container %s", o->name);
-        r = cli_call_on(rpc, doing, "Endpoint.Add", parameters, fds, o->plain ? 2 : 3,
-                        &answer);
+        r = cli_call_on(rpc, doing, "Endpoint.Add", parameters, fds, o->plain ? 2 : 3, &answer);
         if (r < 0)
                 return r;
         endpoint = cli_member(answer, "endpoint", JSON_OBJECT);

@@ -40,16 +40,16 @@ static void print_numbers(const char *title, const json_t *numbers, bool zeroes)
 {
         _cleanup_json_ json_t *rows = json_array();
         const struct print_column columns[] = {
-                {.title = title, .key = "name"},
-                {.title = "COUNT", .key = "value"},
+            {.title = title, .key = "name"},
+            {.title = "COUNT", .key = "value"},
         };
         const char *name;
         json_t *n;
 
-        json_object_foreach((json_t *)numbers, name, n)
-        {
+        json_object_foreach ((json_t *)numbers, name, n) {
                 if (zeroes || json_integer_value(n) != 0)
-                        json_array_append_new(rows, json_pack("{ss, sO}", "name", name, "value", n));
+                        json_array_append_new(rows,
+                                              json_pack("{ss, sO}", "name", name, "value", n));
         }
         if (json_array_size(rows) == 0)
                 return;
@@ -60,27 +60,28 @@ static void print_numbers(const char *title, const json_t *numbers, bool zeroes)
 static void print_status(const json_t *s)
 {
         static const struct print_column host_columns[] = {
-                {.title = "HOST", .key = "name"},
-                {.title = "ADDRESS", .key = "address"},
+            {.title = "HOST", .key = "name"},
+            {.title = "ADDRESS", .key = "address"},
         };
         _cleanup_free_ char *underlay = with_detail(json_object_get(s, "underlay"), "",
                                                     json_object_get(s, "underlay_address")),
-                            *store = with_detail(json_object_get(s, "store"), "does not answer: ",
-                                                 json_object_get(s, "store_error")),
+                            *store =
+                                with_detail(json_object_get(s, "store"),
+                                            "does not answer: ", json_object_get(s, "store_error")),
                             *endpoints = counted(json_object_get(s, "endpoints"),
                                                  json_object_get(s, "local_endpoints"));
         const json_t *down = json_object_get(s, "store_down_since");
         const struct print_field fields[] = {
-                {.title = "host", .value = json_object_get(s, "host")},
-                {.title = "underlay", .text = underlay},
-                {.title = "slimd", .value = json_object_get(s, "version")},
-                {.title = "process", .value = json_object_get(s, "pid")},
-                {.title = "running since", .value = json_object_get(s, "since")},
-                {.title = "store", .text = store},
-                {.title = "store down since", .value = json_is_null(down) ? NULL : down},
-                {.title = "networks", .value = json_object_get(s, "networks")},
-                {.title = "endpoints", .text = endpoints},
-                {.title = "slim ports", .value = json_object_get(s, "slim_ports")},
+            {.title = "host", .value = json_object_get(s, "host")},
+            {.title = "underlay", .text = underlay},
+            {.title = "slimd", .value = json_object_get(s, "version")},
+            {.title = "process", .value = json_object_get(s, "pid")},
+            {.title = "running since", .value = json_object_get(s, "since")},
+            {.title = "store", .text = store},
+            {.title = "store down since", .value = json_is_null(down) ? NULL : down},
+            {.title = "networks", .value = json_object_get(s, "networks")},
+            {.title = "endpoints", .text = endpoints},
+            {.title = "slim ports", .value = json_object_get(s, "slim_ports")},
         };
         const json_t *hosts = json_object_get(s, "hosts");
 

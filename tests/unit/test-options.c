@@ -1,0 +1,151 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "slimctl/options.h"
+
+static const char *name, *address, *run_dir;
+static bool json, plain;
+
+static const struct option_spec own[] = {
+        {.name = "name", .value = &name},
+        {.name = "address", .value = &address},
+        {.name = "plain", .flag = &plain},
+        {},
+};
+static const struct option_spec global[] = {
+        {.name = "run-dir", .value = &run_dir},
+        {.name = "json", .flag = &json},
+        {},
+};
+
+static int clear(void **state)
+{
+        name = address = run_dir = NULL;
+        json = plain = false;
+        return 0;
+}
+
+/* Reads all words; returns how the reading ended, and what the last word or problem was. */
+static enum words_kind read_all(char **argv, const char **ret_last, int *ret_at, char *problem)
+{
+        struct words w = {.argv = argv};
+        enum words_kind kind;
+
+        *ret_last = NULL;
+        do {
+                kind = words_next(&w, own, global, ret_last, problem);
+        } while (kind == WORDS_OPTION || kind == WORDS_POSITIONAL);
+        *ret_at = w.at;
+        return kind;
+}
+
+#define WORDS(...) ((char *[]){__VA_ARGS__, NULL})
+
+static void test_good(void **state)
+{
+        char problem[OPTIONS_PROBLEM_MAX];
+        const char *last;
+        int at;
+
+        assert_int_equal(read_all(WORDS("--name", "web", "--json", "word", "--run-dir=/x", "--plain"),
+                                  &last, &at, problem),
+                         WORDS_END);
+        assert_string_equal(name, "web");
+        assert_string_equal(run_dir, "/x");
+        assert_string_equal(last, "word");
+        assert_true(json);
+        assert_true(plain);
+        assert_null(address);
+}
+
+static void test_values(void **state)
+{
+        char problem[OPTIONS_PROBLEM_MAX];
+        const char *last;
+        int at;
+
+        /* The word behind an option is its value, whatever it looks like; the last one counts. */
+        assert_int_equal(read_all(WORDS("--name", "--json", "--address=", "--address", "a=b"),
+                                  &last, &at, problem),
+                         WORDS_END);
+        assert_string_equal(name, "--json");
+        assert_string_equal(address, "a=b");
+        assert_false(json);
+        assert_int_equal(read_all(WORDS("--address="), &last, &at, problem), WORDS_END);
+        assert_string_equal(address, "");
+}
+
+static void test_rest(void **state)
+{
+        char problem[OPTIONS_PROBLEM_MAX];
+        const char *last;
+        int at;
+
+        assert_int_equal(read_all(WORDS("--plain", "--", "--json", "--bogus"), &last, &at, problem),
+                         WORDS_REST);
+        assert_int_equal(at, 2);
+        assert_true(plain);
+        assert_false(json);
+        /* … but as a value it is a value. */
+        assert_int_equal(read_all(WORDS("--name", "--"), &last, &at, problem), WORDS_END);
+        assert_string_equal(name, "--");
+}
+
+static void test_bad(void **state)
+{
+        static const struct {
+                char *word, *problem;
+        } bad[] = {
+                {"--bogus", "unknown option \"--bogus\""},
+                {"--bogus=1", "unknown option \"--bogus=1\""},
+                {"--nam", "unknown option \"--nam\""}, /* no abbreviations */
+                {"--names", "unknown option \"--names\""},
+                {"--=x", "unknown option \"--=x\""},
+                {"-n", "unknown option \"-n\""},
+                {"-name", "unknown option \"-name\""},
+                {"-", "unknown option \"-\""},
+                {"--json=yes", "option --json takes no value"},
+                {"--name", "option --name needs a value"},
+        };
+
+        for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+                char problem[OPTIONS_PROBLEM_MAX];
+                const char *last;
+                int at;
+
+                assert_int_equal(read_all(WORDS(bad[i].word), &last, &at, problem), WORDS_BAD);
+                assert_string_equal(problem, bad[i].problem);
+        }
+        assert_null(name);
+        assert_false(json);
+}
+
+static void test_long_word(void **state)
+{
+        char problem[OPTIONS_PROBLEM_MAX], word[4096];
+        const char *last;
+        int at;
+
+        memset(word, '-', sizeof(word) - 1);
+        word[sizeof(word) - 1] = '\0';
+        assert_int_equal(read_all(WORDS(word), &last, &at, problem), WORDS_BAD);
+        assert_true(strlen(problem) < OPTIONS_PROBLEM_MAX);
+}
+
+int main(void)
+{
+        const struct CMUnitTest tests[] = {
+                cmocka_unit_test_setup(test_good, clear), cmocka_unit_test_setup(test_values, clear),
+                cmocka_unit_test_setup(test_rest, clear), cmocka_unit_test_setup(test_bad, clear),
+                cmocka_unit_test_setup(test_long_word, clear),
+        };
+
+        return cmocka_run_group_tests(tests, NULL, NULL);
+}
