@@ -65,7 +65,7 @@ _noreturn_ static void caller_main(int channel_fd)
                 _exit(1);
         r = filter_load(&fd);
         json_object_set_new(report, "errno", json_integer(-r));
-        if (rpc_send(channel, report, &fd, r < 0 ? 0 : 1) < 0)
+        if (rpc_send(channel, report, &fd, r < 0 ? 0 : 1) < 0 || r < 0)
                 _exit(1);
         safe_close(fd);
         fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);

@@ -41,7 +41,7 @@ int connection_ls(struct cli *cli)
         if (!connections)
                 return CLI_FAILED;
         if (cli->json)
-                print_json(connections);
+                print_json(answer);
         else
                 print_table(connections, columns, ARRAY_SIZE(columns));
         return CLI_OK;

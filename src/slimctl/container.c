@@ -88,13 +88,14 @@ int container_start(const struct container_spec *spec, struct container *ret)
         r = wrap(&ours, &c.channel);
         if (r < 0)
                 return log_error_errno(r, "cannot talk to the container: %m");
+        r = take_report(spec, &c);
+        if (r < 0)
+                return r;
+        /* Now that it waits for us; a process that has failed has no namespace any more. */
         snprintf(path, sizeof(path), "/proc/%d/ns/net", c.pid);
         c.netns_fd = open(path, O_RDONLY | O_CLOEXEC);
         if (c.netns_fd < 0)
                 return log_error_errno(-errno, "cannot open the container's %s: %m", path);
-        r = take_report(spec, &c);
-        if (r < 0)
-                return r;
         *ret = c;
         c = (struct container)CONTAINER_NONE;
         return 0;

@@ -34,7 +34,7 @@ int endpoint_ls(struct cli *cli)
         if (!endpoints)
                 return CLI_FAILED;
         if (cli->json)
-                print_json(endpoints);
+                print_json(answer);
         else
                 print_table(endpoints, columns, ARRAY_SIZE(columns));
         return CLI_OK;
@@ -78,7 +78,7 @@ int endpoint_show(struct cli *cli)
         if (!endpoint)
                 return CLI_FAILED;
         if (cli->json)
-                print_json(endpoint);
+                print_json(answer);
         else
                 print_endpoint(endpoint);
         return CLI_OK;

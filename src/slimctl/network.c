@@ -72,7 +72,7 @@ int network_create(struct cli *cli)
         if (!network)
                 return CLI_FAILED;
         if (cli->json)
-                print_json(network);
+                print_json(answer);
         return CLI_OK;
 }
 
@@ -96,7 +96,7 @@ int network_ls(struct cli *cli)
         if (!networks)
                 return CLI_FAILED;
         if (cli->json)
-                print_json(networks);
+                print_json(answer);
         else
                 print_table(networks, columns, ARRAY_SIZE(columns));
         return CLI_OK;

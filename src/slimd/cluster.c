@@ -22,8 +22,11 @@
 
 /* --- maps ------------------------------------------------------------------------------------- */
 
+/* Without a data path (a teardown) there are no maps, and nothing to write. */
 static int map_put(const struct slimd *d, enum datapath_map map, const void *key, const void *value)
 {
+        if (!d->dp)
+                return 0;
         if (bpf_map_update_elem(datapath_map_fd(d->dp, map), key, value, BPF_ANY) < 0)
                 return log_error_errno(-errno, "cannot write the map %s: %m, ignoring",
                                        datapath_map_name(map));
@@ -32,6 +35,8 @@ static int map_put(const struct slimd *d, enum datapath_map map, const void *key
 
 static void map_delete(const struct slimd *d, enum datapath_map map, const void *key)
 {
+        if (!d->dp)
+                return;
         if (bpf_map_delete_elem(datapath_map_fd(d->dp, map), key) < 0 && errno != ENOENT)
                 log_error_errno(-errno, "cannot delete from the map %s: %m, ignoring",
                                 datapath_map_name(map));
@@ -273,10 +278,14 @@ static void apply(struct slimd *d, const struct store_entry *e)
 
 static void store_failed(struct slimd *d, int r)
 {
+        uint64_t now;
+
         if (!d->store_error) {
                 d->store_down_since = time(NULL);
                 log_warning_errno(r, "the store %s does not answer: %m, going on with what is known",
                                   d->opt.store);
+                if (d->store_timer && sd_event_now(d->event, CLOCK_BOOTTIME, &now) >= 0)
+                        sd_event_source_set_time(d->store_timer, now + RETRY_S * 1000000U);
         }
         free(d->store_error);
         d->store_error = strdup(strerror(-r));
@@ -323,6 +332,44 @@ static int load_all(struct slimd *d)
         return host_nat_update(d);
 }
 
+static int make_key(struct slimd *d);
+static int on_store(sd_event_source *s, int fd, uint32_t events, void *userdata);
+
+static int watch_store(struct slimd *d)
+{
+        return sd_event_add_io(d->event, &d->store_source, store_watch_fd(d->store), EPOLLIN,
+                               on_store, d);
+}
+
+static void close_store(struct slimd *d)
+{
+        d->store_source = sd_event_source_disable_unref(d->store_source);
+        store_free(d->store);
+        d->store = NULL;
+}
+
+/*
+ * The store was removed or replaced. It is opened again once it is there, and not made: an empty
+ * one would say that nobody else exists. What it says then is the truth, whatever it is.
+ */
+static int reopen_store(struct slimd *d)
+{
+        int r;
+
+        close_store(d);
+        r = store_open_existing(d->opt.store, &d->store);
+        if (r < 0)
+                return r;
+        r = watch_store(d);
+        if (r >= 0)
+                r = make_key(d);
+        if (r >= 0)
+                r = load_all(d);
+        if (r < 0)
+                close_store(d);
+        return r;
+}
+
 int cluster_sync(struct slimd *d)
 {
         _cleanup_(store_entries_done) struct store_entries changes = {};
@@ -331,6 +378,8 @@ int cluster_sync(struct slimd *d)
         r = store_watch(d->store, STORE_PREFIX, &d->after, &changes);
         if (r == -ESTALE)
                 r = load_all(d);
+        if (r == -EIDRM)
+                r = reopen_store(d);
         if (r < 0) {
                 store_failed(d, r);
                 return r;
@@ -376,21 +425,42 @@ static int take_lease(struct slimd *d)
         return local_republish_all(d);
 }
 
+/* Endpoints that ended while the store did not answer, or before they were brought up. */
+static void withdraw_ended(struct slimd *d)
+{
+        struct endpoint *e, *next;
+
+        HASH_ITER(hh, d->model.endpoints, e, next)
+        {
+                struct endpoint ended = *e;
+
+                if (is_local(d, e) && !local_find(d, e->id) && cluster_withdraw(d, &ended) < 0)
+                        return; /* the timer tries again */
+                /* That has changed the model. One at a time: there are few. */
+                if (!model_endpoint(&d->model, ended.id))
+                        next = d->model.endpoints;
+        }
+}
+
 static int on_timer(sd_event_source *s, uint64_t usec, void *userdata)
 {
         struct slimd *d = userdata;
         uint64_t now, next = LEASE_KEEP_S;
         int r;
 
-        r = d->lease ? store_lease_keep_alive(d->store, d->lease) : -ENOENT;
-        if (r == -ENOENT) {
-                log_warning("this host's lease has run out, publishing it again");
-                r = take_lease(d);
+        /* First, so that a store that went away and came back is open. */
+        r = cluster_sync(d);
+        if (r == 0) {
+                r = d->lease ? store_lease_keep_alive(d->store, d->lease) : -ENOENT;
+                if (r == -ENOENT) {
+                        log_warning("this host's lease has run out, publishing it again");
+                        r = take_lease(d);
+                }
+                if (r < 0)
+                        store_failed(d, r);
         }
         if (r == 0)
-                r = cluster_sync(d);
-        else
-                store_failed(d, r);
+                withdraw_ended(d);
         if (r < 0)
                 next = RETRY_S;
         sd_event_now(d->event, CLOCK_BOOTTIME, &now);
@@ -439,11 +509,12 @@ static int check_host_name(struct slimd *d)
         return -EEXIST;
 }
 
-int cluster_start(struct slimd *d)
+int cluster_open(struct slimd *d, bool make)
 {
         int r;
 
-        r = store_open(d->opt.store, &d->store);
+        r = make ? store_open(d->opt.store, &d->store)
+                 : store_open_existing(d->opt.store, &d->store);
         if (r < 0)
                 return log_error_errno(
                         r, r == -ESTALE ? "the store %s was written by a newer version of Slim: run "
@@ -453,10 +524,16 @@ int cluster_start(struct slimd *d)
                                                    : "cannot open the store %s: %m",
                         d->opt.store);
         r = check_host_name(d);
-        if (r == -EEXIST)
-                return r;
-        if (r == 0)
-                r = make_key(d);
+        if (r < 0 && r != -EEXIST)
+                return log_error_errno(r, "cannot read the store %s: %m", d->opt.store);
+        return r;
+}
+
+int cluster_start(struct slimd *d)
+{
+        int r;
+
+        r = make_key(d);
         if (r == 0)
                 r = load_all(d);
         if (r == 0)
@@ -465,19 +542,21 @@ int cluster_start(struct slimd *d)
                 r = cluster_sync(d);
         if (r < 0)
                 return log_error_errno(r, "cannot read the store %s: %m", d->opt.store);
-        r = sd_event_add_io(d->event, NULL, store_watch_fd(d->store), EPOLLIN, on_store, d);
+        r = watch_store(d);
         if (r >= 0)
-                r = sd_event_add_time_relative(d->event, NULL, CLOCK_BOOTTIME,
+                r = sd_event_add_time_relative(d->event, &d->store_timer, CLOCK_BOOTTIME,
                                                LEASE_KEEP_S * 1000000U, 0, on_timer, d);
-        return r < 0 ? log_error_errno(r, "cannot watch the store: %m") : 0;
+        if (r < 0)
+                return log_error_errno(r, "cannot watch the store: %m");
+        withdraw_ended(d);
+        return 0;
 }
 
 void cluster_stop(struct slimd *d)
 {
         model_clear(&d->model);
-        if (d->store)
-                store_free(d->store);
-        d->store = NULL;
+        close_store(d);
+        d->store_timer = sd_event_source_disable_unref(d->store_timer);
         free(d->store_error);
         d->store_error = NULL;
 }
@@ -579,7 +658,16 @@ int cluster_withdraw(struct slimd *d, const struct endpoint *e)
                 store_failed(d, r);
                 return r;
         }
-        return cluster_sync(d);
+        return d->dp ? cluster_sync(d) : 0; /* at a teardown the rest is of no interest */
+}
+
+int cluster_leave(struct slimd *d)
+{
+        char key[sizeof(STORE_HOSTS) + NAME_LEN_MAX];
+        struct store_op op = {.key = key};
+
+        snprintf(key, sizeof(key), STORE_HOSTS "%s", d->opt.host_name);
+        return store_transaction(d->store, NULL, 0, &op, 1, NULL);
 }
 
 /* --- networks --------------------------------------------------------------------------------- */

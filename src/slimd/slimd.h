@@ -41,7 +41,8 @@ struct slimd {
         uint32_t container_mtu;
         struct datapath *dp;
 
-        struct store *store;
+        struct store *store; /* NULL: it went away and is not open again yet */
+        sd_event_source *store_source, *store_timer;
         int64_t after; /* the store's revision that the model is at */
         int64_t lease; /* 0: none */
         char *store_error; /* NULL: it answers */
@@ -51,4 +52,9 @@ struct slimd {
         struct local *locals; /* by endpoint id */
         struct api *api;
         time_t since;
+
+        int run_dir_fd; /* its lock says that this run directory is ours */
+        /* How much of each path was there before this slimd made the rest. */
+        size_t run_dir_found, bpf_dir_found, cgroup_found;
+        bool fresh; /* nothing of an earlier slimd was there */
 };

@@ -4,7 +4,6 @@
 #include <endian.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/inotify.h>
@@ -210,8 +209,8 @@ static int use_wal(const struct sqlite_file *f)
         }
 }
 
-/* Makes the file where it is missing and finds out whether it can be a store at all. */
-static int resolve(const char *path, char **ret)
+/* Makes the file where it is missing, if it may, and finds out whether it can be a store at all. */
+static int resolve(const char *path, bool make, char **ret)
 {
         _cleanup_free_ char *real = NULL, *directory = NULL;
         struct stat st;
@@ -221,7 +220,7 @@ static int resolve(const char *path, char **ret)
          * closing would drop POSIX locks that another thread has just taken. If we fail later,
          * the empty file stays: another process may already be filling it.
          */
-        if (mknod(path, S_IFREG | 0600, 0) < 0 && errno != EEXIST)
+        if (make && mknod(path, S_IFREG | 0600, 0) < 0 && errno != EEXIST)
                 return -errno;
         /* An absolute path is also safe from SQLite's special names, ":memory:" and "file:…". */
         real = realpath(path, NULL);
@@ -315,12 +314,12 @@ static int remember_wal(struct sqlite_file *f)
         return 0;
 }
 
-int sqlite_file_open(const char *path, struct sqlite_file *ret)
+int sqlite_file_open(const char *path, bool make, struct sqlite_file *ret)
 {
         _cleanup_(sqlite_file_done) struct sqlite_file f = SQLITE_FILE_INIT;
         int r;
 
-        r = resolve(path, &f.path);
+        r = resolve(path, make, &f.path);
         if (r < 0)
                 return r;
         r = connect_database(&f);

@@ -14,6 +14,7 @@
  * through checkpoints, and whether -wal grows, shrinks or is made anew plays no part.
  */
 #include <sqlite3.h>
+#include <stdbool.h>
 #include <sys/types.h>
 
 #define SQLITE_FILE_APPLICATION 0x536c696d /* "Slim" */
@@ -30,8 +31,8 @@ struct sqlite_file {
 
 #define SQLITE_FILE_INIT ((struct sqlite_file){.watch_fd = -1})
 
-/* Opens or makes a store's file. -EBADMSG, -ESTALE: see store_open(). */
-int sqlite_file_open(const char *path, struct sqlite_file *ret);
+/* Opens a store's file, or makes it. -EBADMSG, -ESTALE, -ENOENT: see store_open(). */
+int sqlite_file_open(const char *path, bool make, struct sqlite_file *ret);
 /* Closes; every statement must have been finalized. */
 void sqlite_file_done(struct sqlite_file *f);
 

@@ -5,12 +5,15 @@
  * table of store.c. Arguments have been checked by then: keys and prefixes are well formed, no key
  * stands twice in one transaction, revisions and leases are not negative, a TTL is not 0.
  */
+#include <stdbool.h>
+
 #include "store.h"
 
 struct store_driver {
         const char *scheme; /* what stands before the ':' of the URL */
-        /* address: what stands behind it, not empty. Sets (*ret)->driver. */
-        int (*open)(const char *address, struct store **ret);
+        /* address: what stands behind it, not empty. make: where it is missing, or -ENOENT. Sets
+         * (*ret)->driver. */
+        int (*open)(const char *address, bool make, struct store **ret);
         void (*free)(struct store *s);
 
         /* As the functions of store.h; outputs that may be NULL there are never NULL here. */

@@ -624,7 +624,7 @@ static void sqlite_free(struct store *base)
 
 DEFINE_CLEANUP(struct store *, sqlite_free)
 
-static int sqlite_open(const char *path, struct store **ret)
+static int sqlite_open(const char *path, bool make, struct store **ret)
 {
         _cleanup_(sqlite_freep) struct store *base = NULL;
         struct store_sqlite *s;
@@ -639,7 +639,7 @@ static int sqlite_open(const char *path, struct store **ret)
         r = read_file_at(AT_FDCWD, "/proc/sys/kernel/random/boot_id", 64, &s->boot_id, NULL);
         if (r < 0)
                 return log_debug_errno(r, "cannot read this boot's id from /proc: %m");
-        r = sqlite_file_open(path, &s->file);
+        r = sqlite_file_open(path, make, &s->file);
         if (r < 0)
                 return r;
         for (int i = 0; i < _QUERY_MAX; i++) {

@@ -2,7 +2,6 @@
 #include "store.h"
 
 #include <errno.h>
-#include <stdbool.h>
 #include <string.h>
 
 #include "../basic/alloc.h"
@@ -31,7 +30,7 @@ static bool key_is_valid(const char *key)
         return key && *key && text_is_valid(key);
 }
 
-int store_open(const char *url, struct store **ret)
+static int open_url(const char *url, bool make, struct store **ret)
 {
         const char *colon = strchr(url, ':');
 
@@ -44,9 +43,19 @@ int store_open(const char *url, struct store **ret)
                         continue;
                 if (!colon[1])
                         return -EINVAL;
-                return drivers[i]->open(colon + 1, ret);
+                return drivers[i]->open(colon + 1, make, ret);
         }
         return -EPROTONOSUPPORT;
+}
+
+int store_open(const char *url, struct store **ret)
+{
+        return open_url(url, true, ret);
+}
+
+int store_open_existing(const char *url, struct store **ret)
+{
+        return open_url(url, false, ret);
 }
 
 void store_free(struct store *s)
@@ -63,6 +72,8 @@ int store_get(struct store *s, const char *key, char **ret_value, int64_t *ret_r
 
         if (!key_is_valid(key))
                 return -EINVAL;
+        if (!s)
+                return -EIDRM;
         r = s->driver->get(s, key, &value, &revision);
         if (r < 0)
                 return r;
@@ -81,6 +92,8 @@ int store_list(struct store *s, const char *prefix, struct store_entries *ret,
 
         if (!text_is_valid(prefix))
                 return -EINVAL;
+        if (!s)
+                return -EIDRM;
         r = s->driver->list(s, prefix, ret, &revision);
         if (r < 0)
                 return r;
@@ -106,6 +119,8 @@ int store_transaction(struct store *s, const struct store_compare *compare, size
                         if (strcmp(op[i].key, op[j].key) == 0)
                                 return -EINVAL;
         }
+        if (!s)
+                return -EIDRM;
         r = s->driver->transaction(s, compare, n_compare, op, n_op, &revision);
         if (r < 0)
                 return r;
@@ -123,6 +138,8 @@ int store_watch(struct store *s, const char *prefix, int64_t *after, struct stor
 {
         if (!text_is_valid(prefix) || *after < 0)
                 return -EINVAL;
+        if (!s)
+                return -EIDRM;
         return s->driver->watch(s, prefix, after, ret);
 }
 
@@ -130,6 +147,8 @@ int store_lease_grant(struct store *s, unsigned int ttl_s, int64_t *ret_lease)
 {
         if (ttl_s == 0)
                 return -EINVAL;
+        if (!s)
+                return -EIDRM;
         return s->driver->lease_grant(s, ttl_s, ret_lease);
 }
 
@@ -137,6 +156,8 @@ int store_lease_keep_alive(struct store *s, int64_t lease)
 {
         if (lease <= 0)
                 return -EINVAL;
+        if (!s)
+                return -EIDRM;
         return s->driver->lease_keep_alive(s, lease);
 }
 
@@ -144,6 +165,8 @@ int store_lease_revoke(struct store *s, int64_t lease)
 {
         if (lease <= 0)
                 return -EINVAL;
+        if (!s)
+                return -EIDRM;
         return s->driver->lease_revoke(s, lease);
 }
 

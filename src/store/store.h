@@ -19,6 +19,7 @@
  * Anything else is -EINVAL. Besides the errors named below, each call may return -EBUSY (others
  * kept the store locked for seconds: try again), -EIDRM (the store was removed, replaced or taken
  * over by a newer version: open it again), -ENOSPC, -EIO and -ENOMEM; then it has done nothing.
+ * A struct store that is NULL, one to be opened again, answers -EIDRM.
  */
 #include <stddef.h>
 #include <stdint.h>
@@ -59,6 +60,8 @@ struct store_op {
  * by a newer version; nothing was changed. The caller frees *ret with store_free().
  */
 int store_open(const char *url, struct store **ret);
+/* The same, but it is not made: -ENOENT where it is missing. */
+int store_open_existing(const char *url, struct store **ret);
 void store_free(struct store *s);
 DEFINE_CLEANUP(struct store *, store_free)
 

@@ -31,9 +31,8 @@ static void test_good(void **state)
 
 static void test_bad(void **state)
 {
-        static const char *const bad[] = {"",    ",",   "0,",  ",0",   "-1",  "0-",   "1-0",
-                                          "a",   "0x1", "0 1", "0-1-2", "+1", " 1",   "1 ",
-                                          "0,,1", "1.5"};
+        static const char *const bad[] = {"",    ",",   "0,",    ",0", "-1", "0-", "1-0",  "a",
+                                          "0x1", "0 1", "0-1-2", "+1", " 1", "1 ", "0,,1", "1.5"};
         cpu_set_t cpus;
 
         for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
@@ -58,9 +57,9 @@ static void test_offline(void **state)
 int main(void)
 {
         const struct CMUnitTest tests[] = {
-                cmocka_unit_test(test_good),
-                cmocka_unit_test(test_bad),
-                cmocka_unit_test(test_offline),
+            cmocka_unit_test(test_good),
+            cmocka_unit_test(test_bad),
+            cmocka_unit_test(test_offline),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);

@@ -14,15 +14,15 @@ static const char *name, *address, *run_dir;
 static bool json, plain;
 
 static const struct option_spec own[] = {
-        {.name = "name", .value = &name},
-        {.name = "address", .value = &address},
-        {.name = "plain", .flag = &plain},
-        {},
+    {.name = "name", .value = &name},
+    {.name = "address", .value = &address},
+    {.name = "plain", .flag = &plain},
+    {},
 };
 static const struct option_spec global[] = {
-        {.name = "run-dir", .value = &run_dir},
-        {.name = "json", .flag = &json},
-        {},
+    {.name = "run-dir", .value = &run_dir},
+    {.name = "json", .flag = &json},
+    {},
 };
 
 static int clear(void **state)
@@ -46,7 +46,7 @@ static enum words_kind read_all(char **argv, const char **ret_last, int *ret_at,
         return kind;
 }
 
-#define WORDS(...) ((char *[]){__VA_ARGS__, NULL})
+#define WORDS(...) ((char **)(const char *[]){__VA_ARGS__, NULL})
 
 static void test_good(void **state)
 {
@@ -54,9 +54,10 @@ static void test_good(void **state)
         const char *last;
         int at;
 
-        assert_int_equal(read_all(WORDS("--name", "web", "--json", "word", "--run-dir=/x", "--plain"),
-                                  &last, &at, problem),
-                         WORDS_END);
+        assert_int_equal(
+            read_all(WORDS("--name", "web", "--json", "word", "--run-dir=/x", "--plain"), &last,
+                     &at, problem),
+            WORDS_END);
         assert_string_equal(name, "web");
         assert_string_equal(run_dir, "/x");
         assert_string_equal(last, "word");
@@ -101,18 +102,18 @@ static void test_rest(void **state)
 static void test_bad(void **state)
 {
         static const struct {
-                char *word, *problem;
+                const char *word, *problem;
         } bad[] = {
-                {"--bogus", "unknown option \"--bogus\""},
-                {"--bogus=1", "unknown option \"--bogus=1\""},
-                {"--nam", "unknown option \"--nam\""}, /* no abbreviations */
-                {"--names", "unknown option \"--names\""},
-                {"--=x", "unknown option \"--=x\""},
-                {"-n", "unknown option \"-n\""},
-                {"-name", "unknown option \"-name\""},
-                {"-", "unknown option \"-\""},
-                {"--json=yes", "option --json takes no value"},
-                {"--name", "option --name needs a value"},
+            {"--bogus", "unknown option \"--bogus\""},
+            {"--bogus=1", "unknown option \"--bogus=1\""},
+            {"--nam", "unknown option \"--nam\""}, /* no abbreviations */
+            {"--names", "unknown option \"--names\""},
+            {"--=x", "unknown option \"--=x\""},
+            {"-n", "unknown option \"-n\""},
+            {"-name", "unknown option \"-name\""},
+            {"-", "unknown option \"-\""},
+            {"--json=yes", "option --json takes no value"},
+            {"--name", "option --name needs a value"},
         };
 
         for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
@@ -142,9 +143,11 @@ static void test_long_word(void **state)
 int main(void)
 {
         const struct CMUnitTest tests[] = {
-                cmocka_unit_test_setup(test_good, clear), cmocka_unit_test_setup(test_values, clear),
-                cmocka_unit_test_setup(test_rest, clear), cmocka_unit_test_setup(test_bad, clear),
-                cmocka_unit_test_setup(test_long_word, clear),
+            cmocka_unit_test_setup(test_good, clear),
+            cmocka_unit_test_setup(test_values, clear),
+            cmocka_unit_test_setup(test_rest, clear),
+            cmocka_unit_test_setup(test_bad, clear),
+            cmocka_unit_test_setup(test_long_word, clear),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,0 +1,136 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+A lab for each test module: hosts on this machine, named after nothing but this run, and gone
+afterwards, also when the run is killed.
+"""
+
+import contextlib
+import json
+import pathlib
+import subprocess
+import sys
+import tempfile
+import time
+import uuid
+
+import pytest
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+LAB = ROOT / "tools" / "lab"
+
+# What a command may take before something is taken to hang. Not a claim of speed.
+PATIENCE = 60
+
+_REAPER = """
+import os, subprocess, sys
+os.setsid()
+os.read(0, 1)                       # ends when the test run does, however it does
+subprocess.run([sys.argv[1], "--lab", sys.argv[2], "down"],
+               stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+"""
+
+
+class Lab:
+    """tools/lab with one lab's id."""
+
+    def __init__(self, lab_id):
+        self.id = lab_id
+        self._running = []
+
+    def command(self, *words):
+        return [str(LAB), "--lab", self.id, *map(str, words)]
+
+    def verb(self, *words, check=True, **kwargs):
+        """One verb of tools/lab, to its end. A subprocess.CompletedProcess with text."""
+        kwargs.setdefault("timeout", PATIENCE)
+        kwargs.setdefault("stdin", subprocess.DEVNULL)
+        done = subprocess.run(self.command(*words), stdout=subprocess.PIPE,
+                              stderr=subprocess.PIPE, text=True, **kwargs)
+        if check and done.returncode != 0:
+            pytest.fail(f"lab {' '.join(map(str, words))}: exit {done.returncode}\n"
+                        f"{done.stdout}{done.stderr}")
+        return done
+
+    def run(self, host, name, *argv, **kwargs):
+        """A program in a Slim container, to its end."""
+        return self.verb("run", host, name, "--", *argv, **kwargs)
+
+    def plain(self, host, name, *argv, **kwargs):
+        return self.verb("plain", host, name, "--", *argv, **kwargs)
+
+    def host(self, host, *argv, **kwargs):
+        return self.verb("host", host, "--", *argv, **kwargs)
+
+    def ip(self, name):
+        return self.verb("ip", name).stdout.strip()
+
+    def ctl(self, host, *argv):
+        """slimctl --json on a host; what it printed, as a value."""
+        return json.loads(self.verb("ctl", host, "--", "--json", *argv).stdout)
+
+    def python(self, host, name, code, *argv, **kwargs):
+        """Python code in a Slim container; what it printed as JSON, as a value."""
+        done = self.run(host, name, "/usr/bin/python3", "-c", code, *argv, **kwargs)
+        return json.loads(done.stdout)
+
+    @contextlib.contextmanager
+    def start(self, kind, host, name, *argv, ready=None, cwd=None):
+        """
+        A program in the background (kind: run, plain, host, baseline) for a while. ready: a text
+        that its output has when it serves; its output is in the file .log. Ended by its id.
+        """
+        words = [kind, host, "--", *argv] if kind == "host" else [kind, host, name, "--", *argv]
+        with tempfile.NamedTemporaryFile("w+", suffix=".log") as log:
+            process = subprocess.Popen(self.command(*words), stdin=subprocess.DEVNULL,
+                                       stdout=log, stderr=subprocess.STDOUT, cwd=cwd)
+            process.log = log.name
+            try:
+                if ready is not None:
+                    wait_until(lambda: ready in pathlib.Path(log.name).read_text()
+                               or process.poll() is not None,
+                               f"{name} to say {ready!r}")
+                    if process.poll() is not None:
+                        pytest.fail(f"{name} ended: {pathlib.Path(log.name).read_text()}")
+                yield process
+            finally:
+                if process.poll() is None:
+                    process.terminate()
+                try:
+                    process.wait(PATIENCE)
+                except subprocess.TimeoutExpired:
+                    process.kill()
+                    process.wait()
+
+    def wait_listening(self, host, name, port):
+        """Until a container listens on a port."""
+        wait_until(lambda: any(c["state"] == "listen" and c["local"].endswith(f":{port}")
+                               for c in self.ctl(host, "connection", "ls", "--name", name)
+                               ["connections"]),
+                   f"{name} to listen on {port}")
+
+
+def wait_until(condition, what, patience=PATIENCE):
+    end = time.monotonic() + patience
+    while not condition():
+        if time.monotonic() > end:
+            pytest.fail(f"gave up waiting for {what}")
+        time.sleep(0.02)
+
+
+@contextlib.contextmanager
+def lab_up(hosts=2):
+    lab = Lab("t" + uuid.uuid4().hex[:8])
+    reaper = subprocess.Popen([sys.executable, "-c", _REAPER, str(LAB), lab.id],
+                              stdin=subprocess.PIPE)
+    try:
+        lab.verb("up", "--hosts", hosts, timeout=120)
+        yield lab
+    finally:
+        reaper.stdin.close()
+        reaper.wait(120)
+
+
+@pytest.fixture(scope="module")
+def lab():
+    with lab_up() as up:
+        yield up
