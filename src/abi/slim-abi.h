@@ -77,14 +77,15 @@ struct slim_socket {
         union slim_addr peer_addr;  /* overlay address of the peer (SLIM_PEER_OVERLAY) */
         __u64 owner;                /* cookie of the socket that holds the binding; 0: none */
         __u32 peer_endpoint;
-        __u16 bound_port; /* virtual port; 0: the host's own port is shown */
-        __u16 peer_port;  /* virtual port of the peer */
+        __u16 bound_port;  /* virtual port; 0: the host's own port is shown */
+        __u16 peer_port;   /* virtual port of the peer */
         __u16 listen_port; /* the hidden host port that was marked, 0: none */
         __u8 binding;      /* index into slim_port.binding */
         __u8 slot;         /* bit in slim_binding.listeners, or SLIM_NO_SLOT */
         __u8 peer_kind;    /* enum slim_peer_kind */
         __u8 bind_flags;   /* enum slim_bind_flags, as they were at bind() */
-        __u8 pad[2];
+        __u8 accepted;     /* 1: it came out of a listener */
+        __u8 pad;
 };
 
 /* --- ports: what is bound and who listens ----------------------------------------------------- */
@@ -177,33 +178,33 @@ struct slim_key {
 /* --- reasons ---------------------------------------------------------------------------------- */
 
 /* Append only: the numbers are in counters, the names in metrics. */
-#define SLIM_REASONS(X)                                                                            \
-        X(NONE, "none")                                                                            \
-        X(SYN_ACCEPTED, "syn_accepted")                                                            \
-        X(SYN_NO_OPTION, "syn_no_option")                                                          \
-        X(SYN_BAD_OPTION, "syn_bad_option")                                                        \
-        X(SYN_BAD_MAC, "syn_bad_mac")                                                              \
-        X(SYN_UNKNOWN_CLIENT, "syn_unknown_client")                                                \
-        X(SYN_UNKNOWN_SERVER, "syn_unknown_server")                                                \
-        X(SYN_OTHER_NETWORK, "syn_other_network")                                                  \
-        X(STEER_NO_SYN, "steer_no_syn")                                                            \
-        X(STEER_NO_LISTENER, "steer_no_listener")                                                  \
-        X(HIDDEN_PORT, "hidden_port")                                                              \
-        X(CONNECT_NO_ENDPOINT, "connect_no_endpoint")                                              \
-        X(CONNECT_PLAIN_ENDPOINT, "connect_plain_endpoint")                                        \
-        X(BIND_FOREIGN_ADDRESS, "bind_foreign_address")                                            \
-        X(BIND_IN_USE, "bind_in_use")                                                              \
-        X(LISTEN_IN_USE, "listen_in_use")                                                          \
-        X(ENCAP_BAD_PACKET, "encap_bad_packet")                                                    \
-        X(ENCAP_SPOOFED, "encap_spoofed")                                                          \
-        X(ENCAP_UNKNOWN_HOST, "encap_unknown_host")                                                \
+#define SLIM_REASONS(X)                                     \
+        X(NONE, "none")                                     \
+        X(SYN_ACCEPTED, "syn_accepted")                     \
+        X(SYN_NO_OPTION, "syn_no_option")                   \
+        X(SYN_BAD_OPTION, "syn_bad_option")                 \
+        X(SYN_BAD_MAC, "syn_bad_mac")                       \
+        X(SYN_UNKNOWN_CLIENT, "syn_unknown_client")         \
+        X(SYN_UNKNOWN_SERVER, "syn_unknown_server")         \
+        X(SYN_OTHER_NETWORK, "syn_other_network")           \
+        X(STEER_NO_SYN, "steer_no_syn")                     \
+        X(STEER_NO_LISTENER, "steer_no_listener")           \
+        X(HIDDEN_PORT, "hidden_port")                       \
+        X(CONNECT_NO_ENDPOINT, "connect_no_endpoint")       \
+        X(CONNECT_PLAIN_ENDPOINT, "connect_plain_endpoint") \
+        X(BIND_FOREIGN_ADDRESS, "bind_foreign_address")     \
+        X(BIND_IN_USE, "bind_in_use")                       \
+        X(LISTEN_IN_USE, "listen_in_use")                   \
+        X(ENCAP_BAD_PACKET, "encap_bad_packet")             \
+        X(ENCAP_SPOOFED, "encap_spoofed")                   \
+        X(ENCAP_UNKNOWN_HOST, "encap_unknown_host")         \
         X(ENCAP_NO_ENDPOINT, "encap_no_endpoint")
 
 enum slim_reason {
 #define SLIM_REASON_ENUM(name, text) SLIM_REASON_##name,
         SLIM_REASONS(SLIM_REASON_ENUM)
 #undef SLIM_REASON_ENUM
-                SLIM_REASON_MAX,
+            SLIM_REASON_MAX,
 };
 
 /* Load-time constants of the programs (read-only data, written by slimd before it loads them). */
@@ -213,7 +214,7 @@ struct slim_config {
         __u32 vxlan_ifindex;
 };
 
-#define SLIM_ASSERT_SIZE(type, size)                                                               \
+#define SLIM_ASSERT_SIZE(type, size) \
         _Static_assert(sizeof(type) == (size), #type " must be " #size " bytes")
 
 SLIM_ASSERT_SIZE(struct slim_endpoint_key, 20);

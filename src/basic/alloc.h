@@ -3,8 +3,8 @@
 /*
  * Heap memory that a scope owns.
  */
-#include <stdlib.h>
 #include "macro.h"
+#include <stdlib.h>
 
 static inline void freep(void *p)
 {

@@ -3,10 +3,10 @@
 /*
  * File descriptors: ownership by scope, whole-file reads and writes, descriptors over sockets.
  */
+#include "macro.h"
 #include <stdbool.h>
 #include <stddef.h>
 #include <sys/types.h>
-#include "macro.h"
 
 /* Closes fd if it is one, keeps errno, returns -1: fd = safe_close(fd). */
 int safe_close(int fd);
@@ -18,12 +18,12 @@ static inline void closep(int *fd)
 
 #define _cleanup_close_ _cleanup_(closep)
 
-#define TAKE_FD(fd)                                                                                \
-        ({                                                                                         \
-                int *_pfd_ = &(fd);                                                                \
-                int _v_ = *_pfd_;                                                                  \
-                *_pfd_ = -1;                                                                       \
-                _v_;                                                                               \
+#define TAKE_FD(fd)                 \
+        ({                          \
+                int *_pfd_ = &(fd); \
+                int _v_ = *_pfd_;   \
+                *_pfd_ = -1;        \
+                _v_;                \
         })
 
 /*

@@ -4,17 +4,28 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 static const char *log_program;
 static int log_max_level = LOG_INFO;
 static bool log_to_journal;
 
+/* systemd.exec(5): JOURNAL_STREAM is "device:inode" of what was the journal when it was set. */
+static bool stderr_is_journal(void)
+{
+        const char *stream = getenv("JOURNAL_STREAM");
+        unsigned long long dev, ino;
+        struct stat st;
+
+        return stream && sscanf(stream, "%llu:%llu", &dev, &ino) == 2 &&
+               fstat(STDERR_FILENO, &st) == 0 && st.st_dev == dev && st.st_ino == ino;
+}
+
 void log_setup(const char *program)
 {
         log_program = program;
-        /* systemd.exec(5): set when standard error goes to the journal. */
-        log_to_journal = getenv("JOURNAL_STREAM") != NULL;
+        log_to_journal = stderr_is_journal();
 }
 
 void log_set_max_level(int level)

@@ -6,10 +6,10 @@
  *
  *         return log_error_errno(r, "cannot open %s: %m", path);
  */
+#include "macro.h"
 #include <errno.h>
 #include <stdbool.h>
 #include <syslog.h>
-#include "macro.h"
 
 /* Sets the name that stands before every message. The string is kept, not copied. */
 void log_setup(const char *program);

@@ -11,8 +11,8 @@
  */
 #include "ports.h"
 
-#include <bpf/bpf_core_read.h>
 #include <asm-generic/errno.h>
+#include <bpf/bpf_core_read.h>
 
 static __always_inline int refuse(int error, enum slim_reason reason)
 {
@@ -83,8 +83,8 @@ SEC("cgroup/bind6")
 int slim_bind6(struct bpf_sock_addr *ctx)
 {
         struct slim_socket *s = bpf_sk_storage_get(&sockets, ctx->sk, 0, 0);
-        union slim_addr addr = addr_v6(ctx->user_ip6[0], ctx->user_ip6[1], ctx->user_ip6[2],
-                                       ctx->user_ip6[3]);
+        union slim_addr addr =
+            addr_v6(ctx->user_ip6[0], ctx->user_ip6[1], ctx->user_ip6[2], ctx->user_ip6[3]);
 
         if (!s)
                 return 1;

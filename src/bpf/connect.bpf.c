@@ -86,9 +86,8 @@ int slim_connect6(struct bpf_sock_addr *ctx)
 {
         struct slim_socket *s = bpf_sk_storage_get(&sockets, ctx->sk, 0, 0);
         struct destination d = {
-                .addr = addr_v6(ctx->user_ip6[0], ctx->user_ip6[1], ctx->user_ip6[2],
-                                ctx->user_ip6[3]),
-                .port = bpf_ntohs(ctx->user_port),
+            .addr = addr_v6(ctx->user_ip6[0], ctx->user_ip6[1], ctx->user_ip6[2], ctx->user_ip6[3]),
+            .port = bpf_ntohs(ctx->user_port),
         };
 
         if (!s)

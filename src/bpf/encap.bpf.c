@@ -6,7 +6,8 @@
  *   from a container   its own source address, or drop; to an endpoint here: into its namespace;
  *                      to one elsewhere: into VXLAN, with the network's id, to its host; to any
  *                      other address: up to the host's stack, which routes and masquerades, and
- *                      answers "unreachable" for overlay addresses that nobody has
+ *                      answers "unreachable" for overlay addresses that nobody in the container's
+ *                      network has
  *   from VXLAN         sent by the host where the source endpoint lives, to an endpoint here, or
  *                      drop
  *
@@ -39,6 +40,30 @@ static __always_inline struct slim_endpoint *find(__u32 network, __be32 v4)
         return bpf_map_lookup_elem(&endpoints, &key);
 }
 
+/*
+ * To the host's stack, which has a route to every container here, whatever its network. So what
+ * goes to an overlay arrives there with its last hop behind it: the stack can answer it
+ * (EHOSTUNREACH to the sender, by the unreachable route or by "time exceeded") and cannot forward
+ * it.
+ */
+static __always_inline int to_stack(struct __sk_buff *skb, const struct iphdr *ip)
+{
+        struct slim_prefix_key prefix = {.prefixlen = 128, .addr = addr_v4(ip->daddr)};
+        /* The checksum counts in words of two bytes. */
+        __be16 was = bpf_htons(ip->ttl << 8 | ip->protocol);
+        __be16 last_hop = bpf_htons(1 << 8 | ip->protocol);
+
+        if (!bpf_map_lookup_elem(&prefixes, &prefix))
+                return TC_ACT_OK;
+        count(SLIM_REASON_ENCAP_NO_ENDPOINT);
+        if (bpf_skb_store_bytes(skb, ETH_HLEN + __builtin_offsetof(struct iphdr, ttl), &last_hop,
+                                sizeof(last_hop), 0) < 0 ||
+            bpf_l3_csum_replace(skb, ETH_HLEN + __builtin_offsetof(struct iphdr, check), was,
+                                last_hop, sizeof(last_hop)) < 0)
+                return TC_ACT_SHOT;
+        return TC_ACT_OK;
+}
+
 SEC("tc")
 int slim_from_container(struct __sk_buff *skb)
 {
@@ -56,7 +81,7 @@ int slim_from_container(struct __sk_buff *skb)
                 return drop(SLIM_REASON_ENCAP_SPOOFED);
         to = find(from->network, ip.daddr);
         if (!to)
-                return TC_ACT_OK;
+                return to_stack(skb, &ip);
         if (to->flags & SLIM_ENDPOINT_LOCAL)
                 return bpf_redirect_peer(to->ifindex, 0);
         if (!addr_is_v4(&to->host))

@@ -16,9 +16,9 @@
 #include "../abi/slim-abi.h"
 
 #ifdef SLIM_DEFINE_MAPS
-#define SLIM_MAP(type, name)  struct type name SEC(".maps")
+#define SLIM_MAP(type, name) struct type name SEC(".maps")
 #else
-#define SLIM_MAP(type, name)  extern struct type name SEC(".maps")
+#define SLIM_MAP(type, name) extern struct type name SEC(".maps")
 #endif
 
 /* (network, overlay address) → endpoint. */

@@ -52,8 +52,8 @@ static __always_inline int name4(struct bpf_sock_addr *ctx, bool peer)
 
 static __always_inline int name6(struct bpf_sock_addr *ctx, bool peer)
 {
-        union slim_addr addr = addr_v6(ctx->user_ip6[0], ctx->user_ip6[1], ctx->user_ip6[2],
-                                       ctx->user_ip6[3]);
+        union slim_addr addr =
+            addr_v6(ctx->user_ip6[0], ctx->user_ip6[1], ctx->user_ip6[2], ctx->user_ip6[3]);
         __u16 port = bpf_ntohs(ctx->user_port);
 
         if (peer ? peer_name(ctx, &addr, &port) : local_name(ctx, &addr, &port)) {

@@ -26,20 +26,19 @@ struct slim_mac_input {
 
 SLIM_ASSERT_SIZE(struct slim_mac_input, 40);
 
-static inline __attribute__((always_inline)) __be32
-slim_option_mac(const struct slim_option *option, const union slim_addr *client_host,
-                __be16 wire_client_port, __be16 wire_server_port, __be32 sequence,
-                const __u64 key[2])
+static inline __attribute__((always_inline)) __be32 slim_option_mac(
+    const struct slim_option *option, const union slim_addr *client_host, __be16 wire_client_port,
+    __be16 wire_server_port, __be32 sequence, const __u64 key[2])
 {
         struct slim_mac_input in = {
-                .option.client_endpoint = option->client_endpoint,
-                .option.server_endpoint = option->server_endpoint,
-                .option.client_port = option->client_port,
-                .option.server_port = option->server_port,
-                .wire_client_port = wire_client_port,
-                .wire_server_port = wire_server_port,
-                .client_host = *client_host,
-                .sequence = sequence,
+            .option.client_endpoint = option->client_endpoint,
+            .option.server_endpoint = option->server_endpoint,
+            .option.client_port = option->client_port,
+            .option.server_port = option->server_port,
+            .wire_client_port = wire_client_port,
+            .wire_server_port = wire_server_port,
+            .client_host = *client_host,
+            .sequence = sequence,
         };
         __u64 word[sizeof(in) / sizeof(__u64)];
 
@@ -54,8 +53,8 @@ enum slim_option_found {
 
 /*
  * The offset of the Slim option in a segment's option bytes (RFC 9293, section 3.1: kind, then
- * length but for kinds 0 and 1), or a negative enum slim_option_found. Options of other kinds and of
- * other experiments (RFC 6994) are passed over.
+ * length but for kinds 0 and 1), or a negative enum slim_option_found. Options of other kinds and
+ * of other experiments (RFC 6994) are passed over.
  *
  * buf must be TCP_OPTIONS_MAX bytes long, len of them used. The loop has a constant index at every
  * step, since that is what every verifier follows.
@@ -65,7 +64,9 @@ static inline __attribute__((always_inline)) int slim_option_find(const __u8 *bu
         unsigned int next = 0; /* where the next option begins */
         int found = SLIM_OPTION_ABSENT;
 
+#ifdef __clang__
 #pragma clang loop unroll(full)
+#endif
         for (unsigned int i = 0; i < TCP_OPTIONS_MAX; i++) {
                 __u8 kind, size;
 

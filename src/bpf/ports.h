@@ -47,8 +47,8 @@ struct bind_request {
         union slim_addr addr;
         __u32 endpoint;
         struct bind_flags flags;
-        __u16 port; /* 0: any that nothing overlaps, which is then here */
-        int binding;   /* index into slim_port.binding, or PORT_TAKEN */
+        __u16 port;  /* 0: any that nothing overlaps, which is then here */
+        int binding; /* index into slim_port.binding, or PORT_TAKEN */
 
         /* For port_bind() itself. */
         bool automatic;
@@ -72,7 +72,6 @@ static __always_inline int port_add(struct slim_port *p, const struct bind_reque
 #pragma clang loop unroll(full)
         for (int i = 0; i < SLIM_BINDINGS; i++) {
                 struct slim_binding *b = &p->binding[i];
-
 
                 if (!b->owners) {
                         p->walk_free = i;
@@ -175,8 +174,10 @@ static __always_inline void port_hold(struct slim_socket *s, const struct bind_r
 /* The number of a single set bit. (The compiler of Debian 12 crashes on __builtin_ctzll.) */
 static __always_inline int bit_number(__u64 bit)
 {
-        return ((bit & 0xffffffff00000000ULL) != 0) << 5 | ((bit & 0xffff0000ffff0000ULL) != 0) << 4 |
-               ((bit & 0xff00ff00ff00ff00ULL) != 0) << 3 | ((bit & 0xf0f0f0f0f0f0f0f0ULL) != 0) << 2 |
+        return ((bit & 0xffffffff00000000ULL) != 0) << 5 |
+               ((bit & 0xffff0000ffff0000ULL) != 0) << 4 |
+               ((bit & 0xff00ff00ff00ff00ULL) != 0) << 3 |
+               ((bit & 0xf0f0f0f0f0f0f0f0ULL) != 0) << 2 |
                ((bit & 0xccccccccccccccccULL) != 0) << 1 | ((bit & 0xaaaaaaaaaaaaaaaaULL) != 0);
 }
 

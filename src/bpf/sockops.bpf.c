@@ -58,13 +58,13 @@ static __always_inline void write_option(struct bpf_sock_ops *ops, struct slim_s
         struct tcphdr *th = ops->skb_data;
         union slim_addr host = local_addr(ops);
         struct slim_option option = {
-                .kind = SLIM_OPTION_KIND,
-                .len = SLIM_OPTION_LEN,
-                .exid = bpf_htons(SLIM_OPTION_EXID),
-                .client_endpoint = bpf_htonl(s->endpoint),
-                .client_port = bpf_htons(s->bound_port ?: (__u16)ops->local_port),
-                .server_port = bpf_htons(s->peer_port),
-                .server_endpoint = bpf_htonl(s->peer_endpoint),
+            .kind = SLIM_OPTION_KIND,
+            .len = SLIM_OPTION_LEN,
+            .exid = bpf_htons(SLIM_OPTION_EXID),
+            .client_endpoint = bpf_htonl(s->endpoint),
+            .client_port = bpf_htons(s->bound_port ?: (__u16)ops->local_port),
+            .server_port = bpf_htons(s->peer_port),
+            .server_endpoint = bpf_htonl(s->peer_endpoint),
         };
         struct slim_key *key;
         __u32 current = 0;
@@ -90,9 +90,9 @@ static __always_inline void listening(struct bpf_sock_ops *ops, struct bpf_sock 
         if (!s->owner) {
                 /* listen() with no bind(): the kernel's automatic port, on the wildcard. */
                 struct bind_request q = {
-                        .endpoint = s->endpoint,
-                        .addr = ops->family == AF_INET ? addr_v4(0) : addr_v6(0, 0, 0, 0),
-                        .port = ops->local_port,
+                    .endpoint = s->endpoint,
+                    .addr = ops->family == AF_INET ? addr_v4(0) : addr_v6(0, 0, 0, 0),
+                    .port = ops->local_port,
                 };
 
                 port_bind(&q);
@@ -127,16 +127,17 @@ static __always_inline void listening(struct bpf_sock_ops *ops, struct bpf_sock 
 static __always_inline void accepted(struct bpf_sock_ops *ops, struct slim_socket *s)
 {
         struct slim_tuple tuple = {
-                .client_addr = remote_addr(ops),
-                .server_addr = local_addr(ops),
-                .client_port = bpf_ntohl(ops->remote_port),
-                .server_port = ops->local_port,
+            .client_addr = remote_addr(ops),
+            .server_addr = local_addr(ops),
+            .client_port = bpf_ntohl(ops->remote_port),
+            .server_port = ops->local_port,
         };
         struct slim_syn *syn = bpf_map_lookup_elem(&syns, &tuple);
 
         s->owner = 0;
         s->listen_port = 0;
         s->slot = SLIM_NO_SLOT;
+        s->accepted = 1;
         if (!syn)
                 return;
         s->peer_kind = syn->peer_kind;

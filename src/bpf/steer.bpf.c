@@ -143,8 +143,8 @@ int slim_steer(struct bpf_sk_lookup *ctx)
         } else {
                 tuple.client_addr = addr_v6(ctx->remote_ip6[0], ctx->remote_ip6[1],
                                             ctx->remote_ip6[2], ctx->remote_ip6[3]);
-                tuple.server_addr = addr_v6(ctx->local_ip6[0], ctx->local_ip6[1],
-                                            ctx->local_ip6[2], ctx->local_ip6[3]);
+                tuple.server_addr = addr_v6(ctx->local_ip6[0], ctx->local_ip6[1], ctx->local_ip6[2],
+                                            ctx->local_ip6[3]);
         }
         tuple.client_port = bpf_ntohs(ctx->remote_port);
         tuple.server_port = port;

@@ -43,11 +43,11 @@ static int parse_id(const char *text, const char *what, uint32_t *ret)
 static int parse_arguments(int argc, char **argv, struct slim_socket *ret)
 {
         static const struct option options[] = {
-                {"endpoint", required_argument, NULL, 'e'},
-                {"network", required_argument, NULL, 'n'},
-                {"address", required_argument, NULL, 'a'},
-                {"help", no_argument, NULL, 'h'},
-                {},
+            {"endpoint", required_argument, NULL, 'e'},
+            {"network", required_argument, NULL, 'n'},
+            {"address", required_argument, NULL, 'a'},
+            {"help", no_argument, NULL, 'h'},
+            {},
         };
         struct slim_socket s = {.slot = SLIM_NO_SLOT};
         bool address = false;

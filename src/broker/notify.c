@@ -75,9 +75,9 @@ static int hand_out(const struct loop *l, int family, int type)
 {
         _cleanup_close_ int fd = -1;
         struct seccomp_notif_addfd addfd = {
-                .id = l->call->id,
-                .flags = SECCOMP_ADDFD_FLAG_SEND,
-                .newfd_flags = type & SOCK_CLOEXEC ? O_CLOEXEC : 0,
+            .id = l->call->id,
+            .flags = SECCOMP_ADDFD_FLAG_SEND,
+            .newfd_flags = type & SOCK_CLOEXEC ? O_CLOEXEC : 0,
         };
 
         fd = pool_take(l->pool, family);
@@ -156,15 +156,14 @@ int notify_loop(int notify_fd, int netns_fd, struct pool *pool)
                 return -errno;
 
         struct loop l = {
-                .notify_fd = notify_fd,
-                .proc_fd = proc_fd,
-                .netns_dev = st.st_dev,
-                .netns_ino = st.st_ino,
-                .pool = pool,
-                .call_size = sizes.seccomp_notif > sizeof(*call) ? sizes.seccomp_notif
-                                                                 : sizeof(*call),
-                .answer_size = sizes.seccomp_notif_resp > sizeof(*resp) ? sizes.seccomp_notif_resp
-                                                                        : sizeof(*resp),
+            .notify_fd = notify_fd,
+            .proc_fd = proc_fd,
+            .netns_dev = st.st_dev,
+            .netns_ino = st.st_ino,
+            .pool = pool,
+            .call_size = sizes.seccomp_notif > sizeof(*call) ? sizes.seccomp_notif : sizeof(*call),
+            .answer_size =
+                sizes.seccomp_notif_resp > sizeof(*resp) ? sizes.seccomp_notif_resp : sizeof(*resp),
         };
 
         call = calloc(1, l.call_size);

@@ -12,9 +12,9 @@
 void pool_init(struct pool *pool, int sockets_map, const struct slim_socket *identity)
 {
         *pool = (struct pool){
-                .sockets_map = sockets_map,
-                .identity = *identity,
-                .family = {{.family = AF_INET}, {.family = AF_INET6}},
+            .sockets_map = sockets_map,
+            .identity = *identity,
+            .family = {{.family = AF_INET}, {.family = AF_INET6}},
         };
 }
 

@@ -139,8 +139,7 @@ static int dump_family(struct netlink *nl, uint8_t family, uint32_t states, int 
         diag->idiag_ext = 1 << (INET_DIAG_INFO - 1);
         diag->idiag_states = states;
         if (sockets_map >= 0) {
-                struct nlattr *nest =
-                        mnl_attr_nest_start(&req.head, INET_DIAG_REQ_SK_BPF_STORAGES);
+                struct nlattr *nest = mnl_attr_nest_start(&req.head, INET_DIAG_REQ_SK_BPF_STORAGES);
 
                 mnl_attr_put_u32(&req.head, SK_DIAG_BPF_STORAGE_REQ_MAP_FD, (uint32_t)sockets_map);
                 mnl_attr_nest_end(&req.head, nest);

@@ -17,8 +17,8 @@ struct sockdiag_tcp {
         uint64_t inode;  /* 0 once no process holds it */
         uint64_t cgroup; /* cgroup2 id of the socket (INET_DIAG_CGROUP_ID), 0: unknown */
         uint64_t bytes_received, bytes_acked; /* tcpi_bytes_received, tcpi_bytes_acked */
-        bool has_slim;           /* it is a container's: */
-        struct slim_socket slim; /* its identity, from the map "sockets" */
+        bool has_slim;                        /* it is a container's: */
+        struct slim_socket slim;              /* its identity, from the map "sockets" */
         uint32_t uid;
         uint32_t ifindex; /* of the device that it is bound to, 0: none */
 };

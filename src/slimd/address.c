@@ -49,7 +49,8 @@ static int pick_in(const struct slimd *d, const struct network *n,
 /* 1: the block is ours (now); 0: another's. */
 static int claim(struct slimd *d, const struct network *n, const struct inaddr_prefix *block)
 {
-        char prefix[INADDR_TEXT_MAX], key[sizeof(STORE_BLOCKS) + NAME_LEN_MAX + INADDR_TEXT_MAX + 1];
+        char prefix[INADDR_TEXT_MAX],
+            key[sizeof(STORE_BLOCKS) + NAME_LEN_MAX + INADDR_TEXT_MAX + 1];
         _cleanup_free_ char *owner = NULL;
         struct store_compare compare = {.key = key};
         struct store_op op = {.key = key, .value = d->opt.host_name, .lease = d->lease};

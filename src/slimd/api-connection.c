@@ -20,12 +20,17 @@ struct wanted {
 };
 
 static const char *const state_names[] = {
-        [TCP_ESTABLISHED] = "established", [TCP_SYN_SENT] = "syn-sent",
-        [TCP_SYN_RECV] = "syn-received",   [TCP_FIN_WAIT1] = "fin-wait-1",
-        [TCP_FIN_WAIT2] = "fin-wait-2",    [TCP_TIME_WAIT] = "time-wait",
-        [TCP_CLOSE] = "closed",            [TCP_CLOSE_WAIT] = "close-wait",
-        [TCP_LAST_ACK] = "last-ack",       [TCP_LISTEN] = "listen",
-        [TCP_CLOSING] = "closing",
+    [TCP_ESTABLISHED] = "established",
+    [TCP_SYN_SENT] = "syn-sent",
+    [TCP_SYN_RECV] = "syn-received",
+    [TCP_FIN_WAIT1] = "fin-wait-1",
+    [TCP_FIN_WAIT2] = "fin-wait-2",
+    [TCP_TIME_WAIT] = "time-wait",
+    [TCP_CLOSE] = "closed",
+    [TCP_CLOSE_WAIT] = "close-wait",
+    [TCP_LAST_ACK] = "last-ack",
+    [TCP_LISTEN] = "listen",
+    [TCP_CLOSING] = "closing",
 };
 
 static json_t *address(const union slim_addr *a, uint16_t port)
@@ -72,6 +77,14 @@ static json_t *peer_endpoint(const struct wanted *w, const struct sockdiag_tcp *
         return e ? json_string(e->name) : json_null();
 }
 
+/* The kernel counts an acknowledged SYN of a connection's client as one byte (tcp_ack()). */
+static uint64_t bytes_sent(const struct sockdiag_tcp *s)
+{
+        bool client = s->slim.peer_kind && !s->slim.accepted;
+
+        return s->bytes_acked - (client && s->bytes_acked > 0);
+}
+
 static int add(const struct sockdiag_tcp *s, void *userdata)
 {
         const struct wanted *w = userdata;
@@ -88,14 +101,14 @@ static int add(const struct sockdiag_tcp *s, void *userdata)
         j = json_pack("{s:s, s:s, s:s, s:o, s:o, s:o, s:o, s:o, s:I, s:I, s:I, s:I}", "endpoint",
                       e->name, "network", e->network, "state",
                       s->state < ARRAY_SIZE(state_names) && state_names[s->state]
-                              ? state_names[s->state]
-                              : "unknown",
+                          ? state_names[s->state]
+                          : "unknown",
                       "local", local_name(s), "peer", listens ? json_null() : peer_name(s),
                       "host_local", address(&s->local_addr, s->local_port), "host_peer",
-                      listens ? json_null() : address(&s->peer_addr, s->peer_port),
-                      "peer_endpoint", peer_endpoint(w, s), "bytes_sent",
-                      (json_int_t)s->bytes_acked, "bytes_received", (json_int_t)s->bytes_received,
-                      "uid", (json_int_t)s->uid, "cookie", (json_int_t)s->cookie);
+                      listens ? json_null() : address(&s->peer_addr, s->peer_port), "peer_endpoint",
+                      peer_endpoint(w, s), "bytes_sent", (json_int_t)bytes_sent(s),
+                      "bytes_received", (json_int_t)s->bytes_received, "uid", (json_int_t)s->uid,
+                      "cookie", (json_int_t)s->cookie);
         return j && json_array_append_new(w->list, j) == 0 ? 0 : -ENOMEM;
 }
 

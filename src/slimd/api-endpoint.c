@@ -5,13 +5,13 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/magic.h>
+#include <linux/nsfs.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/vfs.h>
-#include <linux/nsfs.h>
-#include <sched.h>
 #include <unistd.h>
 
 #include "../basic/alloc.h"
@@ -168,13 +168,13 @@ int api_endpoint_add(struct api_call *call)
                                 addr_text, network->name);
 
         struct local_request q = {
-                .name = name,
-                .network = network_name,
-                .addr = addr_text ? &addr : NULL,
-                .slim = slim,
-                .pid = (pid_t)pid,
-                .netns_fd = call->fds[0],
-                .notify_fd = slim ? call->fds[2] : -1,
+            .name = name,
+            .network = network_name,
+            .addr = addr_text ? &addr : NULL,
+            .slim = slim,
+            .pid = (pid_t)pid,
+            .netns_fd = call->fds[0],
+            .notify_fd = slim ? call->fds[2] : -1,
         };
 
         r = local_add(d, &q, &e, &call->error);

@@ -63,8 +63,7 @@ static int maps(const struct slimd *d, json_t *to)
 
                 if (r < 0)
                         return r;
-                json_object_set_new(list, datapath_map_name(shown[i]),
-                                    json_integer((json_int_t)n));
+                json_object_set_new(list, datapath_map_name(shown[i]), json_integer((json_int_t)n));
         }
         return 0;
 }

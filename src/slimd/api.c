@@ -16,7 +16,8 @@
 #include "../basic/log.h"
 #include "../shared/rpc.h"
 
-/* More than that at once, or answers that nobody reads beyond it, and a client is cut off. */
+/* With more clients than that, the one that has been silent for longest is cut off, and so is one
+ * that lets answers pile up beyond this. */
 #define CLIENTS_MAX 256
 #define PENDING_MAX (64U << 20)
 
@@ -24,17 +25,17 @@ static const struct {
         const char *name;
         int (*run)(struct api_call *call);
 } methods[] = {
-        {"Network.Create", api_network_create},     {"Network.List", api_network_list},
-        {"Network.Remove", api_network_remove},     {"Endpoint.Add", api_endpoint_add},
-        {"Endpoint.List", api_endpoint_list},       {"Endpoint.Show", api_endpoint_show},
-        {"Connection.List", api_connection_list},   {"Status", api_status},
+    {"Network.Create", api_network_create},   {"Network.List", api_network_list},
+    {"Network.Remove", api_network_remove},   {"Endpoint.Add", api_endpoint_add},
+    {"Endpoint.List", api_endpoint_list},     {"Endpoint.Show", api_endpoint_show},
+    {"Connection.List", api_connection_list}, {"Status", api_status},
 };
 
 struct client {
         struct api *api;
         struct rpc *rpc;
         sd_event_source *source;
-        struct client *next, **link; /* link points at what points at this one */
+        struct client *next, **link; /* link points at what points at this one; the latest first */
 };
 
 struct api {
@@ -74,11 +75,11 @@ static json_t *run(struct slimd *d, const json_t *message, const int *fds, size_
         const char *name = json_string_value(json_object_get(message, "method"));
         json_t *parameters = json_object_get(message, "parameters");
         struct api_call call = {
-                .d = d,
-                .parameters = parameters ?: none,
-                .fds = fds,
-                .n_fds = n_fds,
-                .answer = json_object(),
+            .d = d,
+            .parameters = parameters ?: none,
+            .fds = fds,
+            .n_fds = n_fds,
+            .answer = json_object(),
         };
         json_t *answer;
         int r = -ENOSYS;
@@ -102,15 +103,43 @@ static json_t *run(struct slimd *d, const json_t *message, const int *fds, size_
         return answer;
 }
 
-static void client_free(struct client *c)
+static void client_unlink(struct client *c)
 {
         *c->link = c->next;
         if (c->next)
                 c->next->link = c->link;
+}
+
+static void client_link(struct client *c)
+{
+        c->next = c->api->clients;
+        c->link = &c->api->clients;
+        if (c->next)
+                c->next->link = &c->next;
+        c->api->clients = c;
+}
+
+static void client_free(struct client *c)
+{
+        client_unlink(c);
         c->api->n_clients--;
         sd_event_source_unref(c->source);
         rpc_free(c->rpc);
         free(c);
+}
+
+/* To one that is about to be cut off, since what follows in its stream cannot be understood. */
+static void say_why(struct client *c, int r)
+{
+        _cleanup_json_ json_t *answer =
+            json_pack("{s:s, s:i}", "error",
+                      r == -EBADMSG ? "a call is a JSON object and a NUL, with its descriptors "
+                                      "beside the first byte"
+                      : r == -E2BIG ? "the call is too long"
+                                    : strerror(-r),
+                      "errno", -r);
+
+        (void)rpc_send(c->rpc, answer, NULL, 0);
 }
 
 static int client_read(struct client *c)
@@ -120,6 +149,8 @@ static int client_read(struct client *c)
         size_t n_fds = 0;
 
         r = rpc_receive(c->rpc, &message, fds, &n_fds);
+        if (r < 0 && r != -ECONNRESET)
+                say_why(c, r);
         if (r <= 0)
                 return r;
         answer = run(c->api->d, message, fds, n_fds);
@@ -135,6 +166,8 @@ static int on_client(sd_event_source *s, int fd, uint32_t events, void *userdata
         struct client *c = userdata;
         int r = 0;
 
+        client_unlink(c);
+        client_link(c);
         if (events & EPOLLOUT)
                 r = rpc_flush(c->rpc);
         if (r >= 0 && (events & (EPOLLIN | EPOLLHUP | EPOLLERR)))
@@ -142,8 +175,8 @@ static int on_client(sd_event_source *s, int fd, uint32_t events, void *userdata
         if (r >= 0 && rpc_pending(c->rpc) > PENDING_MAX)
                 r = -ENOBUFS;
         if (r >= 0)
-                r = sd_event_source_set_io_events(
-                        s, EPOLLIN | (rpc_pending(c->rpc) ? EPOLLOUT : 0));
+                r = sd_event_source_set_io_events(s,
+                                                  EPOLLIN | (rpc_pending(c->rpc) ? EPOLLOUT : 0));
         if (r < 0) {
                 if (r != -ECONNRESET)
                         log_debug_errno(r, "a client was cut off: %m");
@@ -168,11 +201,7 @@ static int client_new(struct api *api, int fd)
                 return r;
         }
         c->api = api;
-        c->next = api->clients;
-        c->link = &api->clients;
-        if (c->next)
-                c->next->link = &c->next;
-        api->clients = c;
+        client_link(c);
         api->n_clients++;
         r = sd_event_add_io(api->d->event, &c->source, rpc_fd(c->rpc), EPOLLIN, on_client, c);
         if (r < 0)
@@ -188,8 +217,11 @@ static int on_connection(sd_event_source *s, int fd, uint32_t events, void *user
         if (client < 0)
                 return 0; /* it has gone again, or there is no room; the next one may fit */
         if (api->n_clients >= CLIENTS_MAX) {
-                safe_close(client);
-                return 0;
+                struct client *last = api->clients;
+
+                while (last->next)
+                        last = last->next;
+                client_free(last);
         }
         r = client_new(api, client);
         if (r < 0)

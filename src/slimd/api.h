@@ -25,12 +25,12 @@ struct api_call {
  * Unpacks a call's parameters with a json_unpack() format and JSON_STRICT: what is missing, unknown
  * or of another type becomes -EINVAL and a sentence.
  */
-#define api_unpack(call, ...)                                                                      \
-        ({                                                                                         \
-                json_error_t _e_;                                                                  \
-                json_unpack_ex((call)->parameters, &_e_, JSON_STRICT, __VA_ARGS__) < 0             \
-                        ? api_fail((call), -EINVAL, "parameters: %s", _e_.text)                    \
-                        : 0;                                                                       \
+#define api_unpack(call, ...)                                                          \
+        ({                                                                             \
+                json_error_t _e_;                                                      \
+                json_unpack_ex((call)->parameters, &_e_, JSON_STRICT, __VA_ARGS__) < 0 \
+                    ? api_fail((call), -EINVAL, "parameters: %s", _e_.text)            \
+                    : 0;                                                               \
         })
 
 /* Sets the sentence and returns r: return api_fail(call, -ENOENT, "…", …). */

@@ -52,13 +52,13 @@ int cluster_map_endpoint(struct slimd *d, const struct endpoint *e)
         const struct local *l = is_local(d, e) ? local_find(d, e->id) : NULL;
         struct slim_endpoint_key key = {.network = e->network_id, .addr = e->addr};
         struct slim_endpoint value = {
-                .id = e->id,
-                .network = e->network_id,
-                .addr = e->addr,
-                .host = e->host_addr,
-                .flags = (e->slim ? SLIM_ENDPOINT_SLIM : 0U) |
-                         (is_local(d, e) ? SLIM_ENDPOINT_LOCAL : 0U),
-                .ifindex = l ? local_ifindex(l) : 0,
+            .id = e->id,
+            .network = e->network_id,
+            .addr = e->addr,
+            .host = e->host_addr,
+            .flags =
+                (e->slim ? SLIM_ENDPOINT_SLIM : 0U) | (is_local(d, e) ? SLIM_ENDPOINT_LOCAL : 0U),
+            .ifindex = l ? local_ifindex(l) : 0,
         };
         int r;
 
@@ -128,10 +128,10 @@ static void prune_maps(struct slimd *d)
                 size_t key_size;
                 bool (*keep)(const void *, void *);
         } maps[] = {
-                {DATAPATH_ENDPOINTS, sizeof(struct slim_endpoint_key), keep_endpoint},
-                {DATAPATH_IDENTITIES, sizeof(uint32_t), keep_identity},
-                {DATAPATH_PREFIXES, sizeof(struct slim_prefix_key), keep_prefix},
-                {DATAPATH_HOSTS, sizeof(union slim_addr), keep_host},
+            {DATAPATH_ENDPOINTS, sizeof(struct slim_endpoint_key), keep_endpoint},
+            {DATAPATH_IDENTITIES, sizeof(uint32_t), keep_identity},
+            {DATAPATH_PREFIXES, sizeof(struct slim_prefix_key), keep_prefix},
+            {DATAPATH_HOSTS, sizeof(union slim_addr), keep_host},
         };
 
         for (size_t i = 0; i < ARRAY_SIZE(maps); i++) {
@@ -256,9 +256,9 @@ static void apply(struct slimd *d, const struct store_entry *e)
                 const char *prefix;
                 int (*apply)(struct slimd *d, const char *rest, const char *value);
         } kinds[] = {
-                {STORE_NETWORKS, apply_network},
-                {STORE_HOSTS, apply_host},
-                {STORE_ENDPOINTS, apply_endpoint},
+            {STORE_NETWORKS, apply_network},
+            {STORE_HOSTS, apply_host},
+            {STORE_ENDPOINTS, apply_endpoint},
         };
         int r = 0;
 
@@ -278,17 +278,18 @@ static void apply(struct slimd *d, const struct store_entry *e)
 
 static void store_failed(struct slimd *d, int r)
 {
+        const char *why = r == -EIDRM ? "it was removed or replaced" : strerror(-r);
         uint64_t now;
 
         if (!d->store_error) {
                 d->store_down_since = time(NULL);
-                log_warning_errno(r, "the store %s does not answer: %m, going on with what is known",
-                                  d->opt.store);
+                log_warning("the store %s does not answer: %s, going on with what is known",
+                            d->opt.store, why);
                 if (d->store_timer && sd_event_now(d->event, CLOCK_BOOTTIME, &now) >= 0)
                         sd_event_source_set_time(d->store_timer, now + RETRY_S * 1000000U);
         }
         free(d->store_error);
-        d->store_error = strdup(strerror(-r));
+        d->store_error = strdup(why);
 }
 
 static void store_answered(struct slimd *d)
@@ -359,7 +360,7 @@ static int reopen_store(struct slimd *d)
         close_store(d);
         r = store_open_existing(d->opt.store, &d->store);
         if (r < 0)
-                return r;
+                return r == -ENOENT ? -EIDRM : r;
         r = watch_store(d);
         if (r >= 0)
                 r = make_key(d);
@@ -428,17 +429,18 @@ static int take_lease(struct slimd *d)
 /* Endpoints that ended while the store did not answer, or before they were brought up. */
 static void withdraw_ended(struct slimd *d)
 {
-        struct endpoint *e, *next;
+        struct endpoint *e = d->model.endpoints;
 
-        HASH_ITER(hh, d->model.endpoints, e, next)
-        {
+        while (e) {
                 struct endpoint ended = *e;
 
-                if (is_local(d, e) && !local_find(d, e->id) && cluster_withdraw(d, &ended) < 0)
-                        return; /* the timer tries again */
-                /* That has changed the model. One at a time: there are few. */
-                if (!model_endpoint(&d->model, ended.id))
-                        next = d->model.endpoints;
+                if (!is_local(d, e) || local_find(d, e->id)) {
+                        e = e->hh.next;
+                        continue;
+                }
+                if (cluster_withdraw(d, &ended) < 0)
+                        return;         /* the timer tries again */
+                e = d->model.endpoints; /* they have changed */
         }
 }
 
@@ -517,12 +519,13 @@ int cluster_open(struct slimd *d, bool make)
                  : store_open_existing(d->opt.store, &d->store);
         if (r < 0)
                 return log_error_errno(
-                        r, r == -ESTALE ? "the store %s was written by a newer version of Slim: run "
-                                          "that one; nothing was changed"
-                           : r == -EBADMSG         ? "%s is not a store of Slim; nothing was changed"
-                           : r == -EPROTONOSUPPORT ? "--store \"%s\": only sqlite:PATH is known"
-                                                   : "cannot open the store %s: %m",
-                        d->opt.store);
+                    r,
+                    r == -ESTALE    ? "the store %s was written by a newer version of Slim: run "
+                                      "that one; nothing was changed"
+                    : r == -EBADMSG ? "%s is not a store of Slim; nothing was changed"
+                    : r == -EPROTONOSUPPORT ? "--store \"%s\": only sqlite:PATH is known"
+                                            : "cannot open the store %s: %m",
+                    d->opt.store);
         r = check_host_name(d);
         if (r < 0 && r != -EEXIST)
                 return log_error_errno(r, "cannot read the store %s: %m", d->opt.store);
@@ -588,9 +591,9 @@ static int put_endpoint(struct slimd *d, const struct endpoint *e, const struct 
 {
         _cleanup_free_ char *value = endpoint_to_json(e);
         const struct store_op ops[] = {
-                {.key = k->id, .value = value, .lease = d->lease},
-                {.key = k->name, .value = k->id_value, .lease = d->lease},
-                {.key = k->addr, .value = k->id_value, .lease = d->lease},
+            {.key = k->id, .value = value, .lease = d->lease},
+            {.key = k->name, .value = k->id_value, .lease = d->lease},
+            {.key = k->addr, .value = k->id_value, .lease = d->lease},
         };
 
         if (!value)
@@ -611,10 +614,10 @@ int cluster_publish(struct slimd *d, const struct endpoint *e)
                 return r == -ENOENT ? -ENETUNREACH : r;
 
         const struct store_compare compare[] = {
-                {.key = k.id},
-                {.key = k.name},
-                {.key = k.addr},
-                {.key = k.network, .revision = network},
+            {.key = k.id},
+            {.key = k.name},
+            {.key = k.addr},
+            {.key = k.network, .revision = network},
         };
 
         return put_endpoint(d, e, &k, compare, ARRAY_SIZE(compare));
@@ -647,6 +650,7 @@ int cluster_republish(struct slimd *d, const struct endpoint *e)
 int cluster_withdraw(struct slimd *d, const struct endpoint *e)
 {
         struct endpoint_keys k;
+        struct endpoint *old;
         int r;
 
         endpoint_keys(e, &k);
@@ -658,7 +662,18 @@ int cluster_withdraw(struct slimd *d, const struct endpoint *e)
                 store_failed(d, r);
                 return r;
         }
-        return d->dp ? cluster_sync(d) : 0; /* at a teardown the rest is of no interest */
+        if (!d->dp)
+                return 0; /* at a teardown the rest is of no interest */
+        r = cluster_sync(d);
+        if (r < 0)
+                return r;
+        /* The store had lost it before us. */
+        old = model_endpoint(&d->model, e->id);
+        if (old) {
+                unmap_endpoint(d, old);
+                model_drop_endpoint(&d->model, old);
+        }
+        return 0;
 }
 
 int cluster_leave(struct slimd *d)
@@ -712,12 +727,12 @@ int cluster_create_network(struct slimd *d, const char *name, const struct inadd
                 /* The counter changes with every new network, so two overlapping ones cannot be
                  * made at the same time. */
                 const struct store_compare compare[] = {
-                        {.key = key},
-                        {.key = STORE_NETWORK_COUNTER, .revision = counter_revision},
+                    {.key = key},
+                    {.key = STORE_NETWORK_COUNTER, .revision = counter_revision},
                 };
                 const struct store_op ops[] = {
-                        {.key = key, .value = value},
-                        {.key = STORE_NETWORK_COUNTER, .value = id_text},
+                    {.key = key, .value = value},
+                    {.key = STORE_NETWORK_COUNTER, .value = id_text},
                 };
 
                 r = store_transaction(d->store, compare, 2, ops, 2, NULL);
@@ -758,7 +773,8 @@ int cluster_remove_network(struct slimd *d, const char *name)
         r = store_transaction(d->store, &compare, 1, &op, 1, NULL);
         if (r < 0)
                 return r;
-        /* Nothing is published into it from now on; an endpoint that was just before has it back. */
+        /* Nothing is published into it from now on; an endpoint that was just before has it back.
+         */
         r = store_list(d->store, names, &late, NULL);
         if (r == 0 && late.n > 0) {
                 compare.revision = 0;

@@ -55,17 +55,17 @@ static struct bpf_map *map_of(const struct datapath *dp, enum datapath_map map)
 }
 
 static const char *const map_names[] = {
-        [DATAPATH_ENDPOINTS] = "endpoints", [DATAPATH_IDENTITIES] = "identities",
-        [DATAPATH_PREFIXES] = "prefixes",   [DATAPATH_HOSTS] = "hosts",
-        [DATAPATH_DEVICES] = "devices",     [DATAPATH_KEYS] = "keys",
-        [DATAPATH_SOCKETS] = "sockets",     [DATAPATH_PORTS] = "ports",
-        [DATAPATH_LISTENERS] = "listeners", [DATAPATH_SYNS] = "syns",
+    [DATAPATH_ENDPOINTS] = "endpoints", [DATAPATH_IDENTITIES] = "identities",
+    [DATAPATH_PREFIXES] = "prefixes",   [DATAPATH_HOSTS] = "hosts",
+    [DATAPATH_DEVICES] = "devices",     [DATAPATH_KEYS] = "keys",
+    [DATAPATH_SOCKETS] = "sockets",     [DATAPATH_PORTS] = "ports",
+    [DATAPATH_LISTENERS] = "listeners", [DATAPATH_SYNS] = "syns",
 };
 _Static_assert(ARRAY_SIZE(map_names) == DATAPATH_MAP_MAX, "a map has no name");
 
 static const char *const reason_names[] = {
 #define REASON_NAME(name, text) [SLIM_REASON_##name] = text,
-        SLIM_REASONS(REASON_NAME)
+    SLIM_REASONS(REASON_NAME)
 #undef REASON_NAME
 };
 _Static_assert(ARRAY_SIZE(reason_names) == SLIM_REASON_MAX, "a reason has no name");
@@ -132,17 +132,17 @@ static int attach_all(const struct datapath *dp, const struct datapath_options *
                 const struct bpf_program *prog;
                 const char *target;
         } links[] = {
-                {dp->skel->progs.slim_connect4, o->cgroup},
-                {dp->skel->progs.slim_connect6, o->cgroup},
-                {dp->skel->progs.slim_bind4, o->cgroup},
-                {dp->skel->progs.slim_bind6, o->cgroup},
-                {dp->skel->progs.slim_getsockname4, o->cgroup},
-                {dp->skel->progs.slim_getsockname6, o->cgroup},
-                {dp->skel->progs.slim_getpeername4, o->cgroup},
-                {dp->skel->progs.slim_getpeername6, o->cgroup},
-                {dp->skel->progs.slim_release, o->cgroup},
-                {dp->skel->progs.slim_sockops, o->cgroup},
-                {dp->skel->progs.slim_steer, "/proc/self/ns/net"},
+            {dp->skel->progs.slim_connect4, o->cgroup},
+            {dp->skel->progs.slim_connect6, o->cgroup},
+            {dp->skel->progs.slim_bind4, o->cgroup},
+            {dp->skel->progs.slim_bind6, o->cgroup},
+            {dp->skel->progs.slim_getsockname4, o->cgroup},
+            {dp->skel->progs.slim_getsockname6, o->cgroup},
+            {dp->skel->progs.slim_getpeername4, o->cgroup},
+            {dp->skel->progs.slim_getpeername6, o->cgroup},
+            {dp->skel->progs.slim_release, o->cgroup},
+            {dp->skel->progs.slim_sockops, o->cgroup},
+            {dp->skel->progs.slim_steer, "/proc/self/ns/net"},
         };
 
         for (size_t i = 0; i < ARRAY_SIZE(links); i++) {
@@ -205,9 +205,9 @@ int datapath_open(const struct datapath_options *o, struct datapath **ret)
         /* The compiler sees a const object; before loading, it is what its map starts with. */
         config = (struct slim_config *)(uintptr_t)&dp->skel->rodata->config;
         *config = (struct slim_config){
-                .port_base = SLIM_PORT_BASE,
-                .port_count = SLIM_PORT_COUNT,
-                .vxlan_ifindex = o->vxlan_ifindex,
+            .port_base = SLIM_PORT_BASE,
+            .port_count = SLIM_PORT_COUNT,
+            .vxlan_ifindex = o->vxlan_ifindex,
         };
         r = make_dirs(o->bpf_dir);
         if (r < 0)
@@ -217,10 +217,11 @@ int datapath_open(const struct datapath_options *o, struct datapath **ret)
                 return r;
         r = slim_bpf__load(dp->skel);
         if (r < 0)
-                return log_error_errno(r,
-                                       "the kernel refuses the data path (\"slimctl doctor\" says what "
-                                       "is missing; maps of another version in %s do this too): %m",
-                                       o->bpf_dir);
+                return log_error_errno(
+                    r,
+                    "the kernel refuses the data path (\"slimctl doctor\" says what "
+                    "is missing; maps of another version in %s do this too): %m",
+                    o->bpf_dir);
         r = attach_all(dp, o);
         if (r < 0)
                 return r;
@@ -250,15 +251,40 @@ static int remove_pins(const char *bpf_dir, const char *const *names, size_t n, 
         return r;
 }
 
+int datapath_each_prefix(const char *bpf_dir,
+                         void (*visit)(const struct inaddr_prefix *prefix, void *userdata),
+                         void *userdata)
+{
+        struct slim_prefix_key key, next;
+        const void *at = NULL;
+        _cleanup_close_ int fd = -1;
+        char path[4096];
+
+        snprintf(path, sizeof(path), "%s/maps/prefixes", bpf_dir);
+        fd = bpf_obj_get(path);
+        if (fd < 0)
+                return errno == ENOENT ? 0 : -errno;
+        while (bpf_map_get_next_key(fd, at, &next) == 0) {
+                struct inaddr_prefix prefix = {.addr = next.addr, .bits = (uint8_t)next.prefixlen};
+
+                visit(&prefix, userdata);
+                key = next;
+                at = &key;
+        }
+        return errno == ENOENT ? 0 : -errno;
+}
+
 int datapath_remove(const char *bpf_dir)
 {
-        struct slim_bpf *skel = slim_bpf__open();
+        struct slim_bpf *skel;
         const char *names[64];
         struct bpf_program *prog;
         struct bpf_map *map;
         size_t n = 0;
         int r, k;
 
+        libbpf_set_print(libbpf_log);
+        skel = slim_bpf__open();
         if (!skel)
                 return -errno;
         bpf_object__for_each_program(prog, skel->obj)
@@ -285,8 +311,9 @@ int datapath_remove(const char *bpf_dir)
 int datapath_attach(struct datapath *dp, uint32_t ifindex, enum datapath_device kind)
 {
         const struct bpf_program *prog = kind == DATAPATH_UNDERLAY ? dp->skel->progs.slim_ingress
-                                         : kind == DATAPATH_VXLAN  ? dp->skel->progs.slim_from_vxlan
-                                                                   : dp->skel->progs.slim_from_container;
+                                         : kind == DATAPATH_VXLAN
+                                             ? dp->skel->progs.slim_from_vxlan
+                                             : dp->skel->progs.slim_from_container;
         DECLARE_LIBBPF_OPTS(bpf_tc_hook, hook, .ifindex = (int)ifindex,
                             .attach_point = BPF_TC_INGRESS);
         DECLARE_LIBBPF_OPTS(bpf_tc_opts, opts, .handle = TC_HANDLE, .priority = TC_PRIORITY,

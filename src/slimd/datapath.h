@@ -9,6 +9,7 @@
 #include <stdint.h>
 
 #include "../abi/slim-abi.h"
+#include "../basic/inaddr.h"
 #include "../basic/macro.h"
 
 #define SLIM_PORT_BASE  61440 /* above the default ephemeral range, which ends at 60999 */
@@ -33,6 +34,14 @@ int datapath_open(const struct datapath_options *options, struct datapath **ret)
 void datapath_free(struct datapath *dp);
 DEFINE_CLEANUP(struct datapath *, datapath_free)
 
+/*
+ * The next two need no data path that is open, and nothing that the kernel would have to load.
+ *
+ * Each overlay network that the pinned maps know, whoever put it there. None if there are no maps.
+ */
+int datapath_each_prefix(const char *bpf_dir,
+                         void (*visit)(const struct inaddr_prefix *prefix, void *userdata),
+                         void *userdata);
 /* Removes the pins, and with them all programs and maps. */
 int datapath_remove(const char *bpf_dir);
 

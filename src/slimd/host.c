@@ -2,23 +2,31 @@
 #include "host.h"
 
 #include <arpa/inet.h>
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <linux/magic.h>
 #include <net/if.h>
-#include <nftables/libnftables.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/mount.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/un.h>
 #include <sys/vfs.h>
-#include <linux/magic.h>
 #include <unistd.h>
 
 #include "../basic/alloc.h"
 #include "../basic/fd.h"
 #include "../basic/log.h"
+#include "../shared/rpc.h"
+
+/* Where a bpffs belongs (systemd mounts it there). */
+#define BPFFS "/sys/fs/bpf"
+#include "nft.h"
 
 /* Locally administered; the same on every host, so that a frame's address always fits. */
 static const uint8_t vxlan_mac[6] = {0x02, 0x51, 0x1e, 0x00, 0x00, 0x01};
@@ -41,44 +49,102 @@ static int check_fs(const char *path, long magic)
         return fs.f_type == magic ? 0 : -EMEDIUMTYPE;
 }
 
-/* Makes the directory and its parents below a file system of this type. */
-static int make_dirs_on(const char *path, long magic, const char *option, const char *what)
+/* How much of a path is there: the length of its longest existing beginning. */
+static int path_found(const char *path, const char *option, size_t *ret)
 {
         char part[PATH_MAX];
-        int r;
+        size_t len = strlen(path);
 
-        if (path[0] != '/' || strlen(path) >= sizeof(part) - NAME_MAX) {
-                log_error("%s \"%s\" is not an absolute path", option, path);
+        if (path[0] != '/' || len >= sizeof(part) - 2 * NAME_MAX) {
+                log_error("%s \"%s\" is not an absolute path of up to %zu characters", option, path,
+                          sizeof(part) - 2 * NAME_MAX - 1);
                 return -EINVAL;
         }
         strcpy(part, path);
-        for (char *slash = strchr(part + 1, '/');; slash = strchr(slash + 1, '/')) {
-                if (slash)
-                        *slash = '\0';
-                /* Only within the right file system: no stray directories elsewhere. */
-                if (access(part, F_OK) < 0 && mkdir(part, 0755) < 0 && errno != EEXIST)
-                        return log_error_errno(-errno, "cannot make %s: %m", part);
-                if (!slash)
-                        break;
-                *slash = '/';
+        while (access(part, F_OK) < 0) {
+                if (errno != ENOENT)
+                        return log_error_errno(-errno, "%s \"%s\": %m", option, path);
+                while (len > 1 && part[len - 1] == '/')
+                        len--;
+                while (len > 1 && part[len - 1] != '/')
+                        len--;
+                part[len] = '\0';
         }
-        r = check_fs(path, magic);
-        if (r < 0) {
+        *ret = len;
+        return 0;
+}
+
+/* What is there already has to be a directory on a file system of this type. */
+static int check_place(const char *path, long magic, const char *option, const char *what,
+                       size_t *ret_found)
+{
+        char part[PATH_MAX];
+        struct stat st;
+        int r;
+
+        r = path_found(path, option, ret_found);
+        if (r < 0)
+                return r;
+        snprintf(part, sizeof(part), "%.*s", (int)*ret_found, path);
+        if (check_fs(part, magic) < 0 || stat(part, &st) < 0 || !S_ISDIR(st.st_mode)) {
                 log_error("%s \"%s\" is not on a %s file system: give a directory on one", option,
                           path, what);
-                return r;
+                return -EMEDIUMTYPE;
         }
         return 0;
 }
 
+/* Makes the directory and its parents. */
+static int make_dirs(const char *path)
+{
+        char part[PATH_MAX];
+
+        snprintf(part, sizeof(part), "%s", path);
+        for (char *slash = strchr(part + 1, '/'); slash; slash = strchr(slash + 1, '/')) {
+                int r;
+
+                *slash = '\0';
+                r = make_dir(part, 0755);
+                if (r < 0)
+                        return r;
+                *slash = '/';
+        }
+        return make_dir(path, 0755);
+}
+
+/* Removes a directory and its parents again, down to what was there before. */
+static void remove_dirs(const char *path, size_t found)
+{
+        char part[PATH_MAX];
+        size_t len = strlen(path);
+
+        snprintf(part, sizeof(part), "%s", path);
+        while (len > found && len > 1) {
+                if (rmdir(part) < 0 && errno != ENOENT)
+                        return;
+                while (len > 1 && part[len - 1] == '/')
+                        len--;
+                while (len > 1 && part[len - 1] != '/')
+                        len--;
+                part[len] = '\0';
+        }
+}
+
+/* Only the usual place is mounted by slimd; anywhere else is the user's. */
+static bool wants_bpffs(const char *bpf_dir)
+{
+        size_t len = strlen(BPFFS);
+
+        return strncmp(bpf_dir, BPFFS, len) == 0 && (bpf_dir[len] == '/' || !bpf_dir[len]) &&
+               check_fs(BPFFS, BPF_FS_MAGIC) == -EMEDIUMTYPE;
+}
+
 static int prepare_bpffs(const char *bpf_dir)
 {
-        /* Only the usual place is mounted by slimd; anywhere else is the user's. */
-        if (strncmp(bpf_dir, "/sys/fs/bpf", strlen("/sys/fs/bpf")) == 0 &&
-            check_fs("/sys/fs/bpf", BPF_FS_MAGIC) == -EMEDIUMTYPE &&
-            mount("bpf", "/sys/fs/bpf", "bpf", MS_NOSUID | MS_NODEV | MS_NOEXEC, "mode=0700") < 0)
-                return log_error_errno(-errno, "cannot mount bpffs at /sys/fs/bpf: %m");
-        return make_dirs_on(bpf_dir, BPF_FS_MAGIC, "--bpf-dir", "bpf");
+        if (wants_bpffs(bpf_dir) &&
+            mount("bpf", BPFFS, "bpf", MS_NOSUID | MS_NODEV | MS_NOEXEC, "mode=0700") < 0)
+                return log_error_errno(-errno, "cannot mount bpffs at " BPFFS ": %m");
+        return make_dirs(bpf_dir);
 }
 
 static int prepare_cgroup(const char *cgroup)
@@ -86,7 +152,7 @@ static int prepare_cgroup(const char *cgroup)
         char path[PATH_MAX];
         int r;
 
-        r = make_dirs_on(cgroup, CGROUP2_SUPER_MAGIC, "--cgroup", "cgroup2");
+        r = make_dirs(cgroup);
         if (r < 0)
                 return r;
         snprintf(path, sizeof(path), "%s/" CGROUP_BROKERS, cgroup);
@@ -97,16 +163,48 @@ static int prepare_cgroup(const char *cgroup)
         return make_dir(path, 0755);
 }
 
-static int prepare_run_dir(const char *run_dir)
+static int check_run_dir(struct slimd *d)
+{
+        struct sockaddr_un addr;
+
+        if (strlen(d->opt.run_dir) + strlen("/" RPC_SOCKET_NAME) >= sizeof(addr.sun_path)) {
+                log_error(
+                    "--run-dir \"%s\" is too long for a socket's path: at most %zu characters",
+                    d->opt.run_dir, sizeof(addr.sun_path) - strlen("/" RPC_SOCKET_NAME) - 1);
+                return -ENAMETOOLONG;
+        }
+        return path_found(d->opt.run_dir, "--run-dir", &d->run_dir_found);
+}
+
+/* The lock goes with this process, however it ends; brokers do not inherit the descriptor. */
+int host_claim(struct slimd *d, bool make)
 {
         char path[PATH_MAX];
-        int r;
+        int r = 0;
 
-        r = make_dir(run_dir, 0755);
-        if (r < 0)
+        if (make && mkdir(d->opt.run_dir, 0755) < 0 && errno != EEXIST)
+                return log_error_errno(-errno, "cannot make --run-dir \"%s\": %m", d->opt.run_dir);
+        d->run_dir_fd = open(d->opt.run_dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        if (d->run_dir_fd < 0 && errno == ENOENT && !make)
+                return -ENOENT;
+        if (d->run_dir_fd < 0)
+                return log_error_errno(-errno, "cannot open --run-dir \"%s\": %m", d->opt.run_dir);
+        if (flock(d->run_dir_fd, LOCK_EX | LOCK_NB) < 0) {
+                r = -errno;
+                if (r == -EWOULDBLOCK)
+                        log_error("another slimd has --run-dir \"%s\": stop it, or give another",
+                                  d->opt.run_dir);
+                else
+                        log_error_errno(r, "cannot lock --run-dir \"%s\": %m", d->opt.run_dir);
                 return r;
-        snprintf(path, sizeof(path), "%s/endpoints", run_dir);
-        return make_dir(path, 0700);
+        }
+        if (!make)
+                return 0;
+        snprintf(path, sizeof(path), "%s/endpoints", d->opt.run_dir);
+        d->endpoints_made = mkdir(path, 0700) == 0;
+        if (!d->endpoints_made && errno != EEXIST)
+                return log_error_errno(-errno, "cannot make %s: %m", path);
+        return 0;
 }
 
 /* --- sysctls ---------------------------------------------------------------------------------- */
@@ -198,23 +296,46 @@ static int prepare_vxlan(struct slimd *d)
         return 0;
 }
 
+int host_check(struct slimd *d)
+{
+        int r;
+
+        r = check_run_dir(d);
+        if (r == 0)
+                r = prepare_underlay(d);
+        if (r == 0)
+                r = check_place(d->opt.cgroup, CGROUP2_SUPER_MAGIC, "--cgroup", "cgroup2",
+                                &d->cgroup_found);
+        if (r < 0)
+                return r;
+        /* A bpffs that is still to be mounted has nothing below it. */
+        if (!wants_bpffs(d->opt.bpf_dir))
+                return check_place(d->opt.bpf_dir, BPF_FS_MAGIC, "--bpf-dir", "bpf",
+                                   &d->bpf_dir_found);
+        d->bpf_dir_found = strlen(BPFFS);
+        return 0;
+}
+
+/* Nothing here of an earlier slimd, which this one would carry on with? */
+static bool is_fresh(struct slimd *d)
+{
+        struct netlink_link link;
+        char path[PATH_MAX];
+
+        snprintf(path, sizeof(path), "%s/links", d->opt.bpf_dir);
+        return access(path, F_OK) < 0 && netlink_link_get(d->nl, VXLAN_DEVICE, &link) == -ENODEV;
+}
+
 int host_prepare(struct slimd *d)
 {
         int r;
 
-        r = prepare_run_dir(d->opt.run_dir);
-        if (r == 0)
-                r = prepare_cgroup(d->opt.cgroup);
+        d->fresh = is_fresh(d);
+        r = prepare_cgroup(d->opt.cgroup);
         if (r == 0)
                 r = prepare_bpffs(d->opt.bpf_dir);
         if (r == 0)
-                r = prepare_underlay(d);
-        if (r == 0)
                 r = prepare_vxlan(d);
-        if (r == 0)
-                r = sysctl_write("/proc/sys/net/ipv4/ip_forward", "1");
-        if (r == 0)
-                r = reserve_ports();
         return r;
 }
 
@@ -223,6 +344,11 @@ int host_attach(struct slimd *d)
         struct netlink_link lo;
         int r;
 
+        r = sysctl_write("/proc/sys/net/ipv4/ip_forward", "1");
+        if (r == 0)
+                r = reserve_ports();
+        if (r < 0)
+                return r;
         r = netlink_link_get(d->nl, "lo", &lo);
         if (r == 0 && !lo.up)
                 r = netlink_link_up(d->nl, lo.ifindex);
@@ -234,9 +360,9 @@ int host_attach(struct slimd *d)
                 const char *name;
                 enum datapath_device kind;
         } devices[] = {
-                {d->underlay.ifindex, d->underlay.name, DATAPATH_UNDERLAY},
-                {lo.ifindex, "lo", DATAPATH_UNDERLAY},
-                {d->vxlan_ifindex, VXLAN_DEVICE, DATAPATH_VXLAN},
+            {d->underlay.ifindex, d->underlay.name, DATAPATH_UNDERLAY},
+            {lo.ifindex, "lo", DATAPATH_UNDERLAY},
+            {d->vxlan_ifindex, VXLAN_DEVICE, DATAPATH_VXLAN},
         };
 
         for (size_t i = 0; i < ARRAY_SIZE(devices); i++) {
@@ -250,46 +376,30 @@ int host_attach(struct slimd *d)
 
 /* --- routes and NAT --------------------------------------------------------------------------- */
 
-static struct netlink_route unreachable(const struct network *n)
+static struct netlink_route unreachable(const struct inaddr_prefix *p)
 {
         return (struct netlink_route){
-                .kind = NETLINK_ROUTE_UNREACHABLE,
-                .dst = n->prefix.addr,
-                .dst_bits = inaddr_is_v4(&n->prefix.addr) ? n->prefix.bits - 96 : n->prefix.bits,
+            .kind = NETLINK_ROUTE_UNREACHABLE,
+            .dst = p->addr,
+            .dst_bits = inaddr_is_v4(&p->addr) ? p->bits - 96 : p->bits,
         };
 }
 
 int host_network_up(struct slimd *d, const struct network *n)
 {
-        struct netlink_route route = unreachable(n);
+        struct netlink_route route = unreachable(&n->prefix);
 
         return netlink_route_add(d->nl, &route);
 }
 
 void host_network_down(struct slimd *d, const struct network *n)
 {
-        struct netlink_route route = unreachable(n);
+        struct netlink_route route = unreachable(&n->prefix);
         int r = netlink_route_del(d->nl, &route);
 
         if (r < 0 && r != -ESRCH)
                 log_warning_errno(r, "cannot remove the route of network %s: %m, ignoring",
                                   n->name);
-}
-
-static int run_nft(const char *commands)
-{
-        struct nft_ctx *nft = nft_ctx_new(NFT_CTX_DEFAULT);
-        int r;
-
-        if (!nft)
-                return -ENOMEM;
-        nft_ctx_buffer_output(nft);
-        nft_ctx_buffer_error(nft);
-        r = nft_run_cmd_from_buffer(nft, commands);
-        if (r != 0)
-                log_debug("nft: %s", nft_ctx_get_error_buffer(nft));
-        nft_ctx_free(nft);
-        return r != 0 ? -EIO : 0;
 }
 
 /* One transaction: the table is replaced whole, and packets never see it half-made. */
@@ -322,38 +432,104 @@ int host_nat_update(struct slimd *d)
               f);
         if (fclose(f) != 0)
                 return -ENOMEM;
-        r = run_nft(text);
+        r = nft_run(text);
         if (r < 0)
-                log_warning("cannot set up masquerading with nftables: containers' UDP and ICMP do "
-                            "not reach outside networks, ignoring");
+                log_warning_errno(r, "cannot set up masquerading with nft: %m; containers' UDP and "
+                                     "ICMP do not reach outside networks, ignoring");
         return 0;
+}
+
+/* --- the end ---------------------------------------------------------------------------------- */
+
+static void remove_route(const struct inaddr_prefix *prefix, void *userdata)
+{
+        struct slimd *d = userdata;
+        struct netlink_route route = unreachable(prefix);
+
+        (void)netlink_route_del(d->nl, &route);
+}
+
+static void remove_devices(struct slimd *d)
+{
+        const char *const names[] = {"lo", d->opt.underlay};
+        struct netlink_link link;
+        int r;
+
+        r = datapath_each_prefix(d->opt.bpf_dir, remove_route, d);
+        if (r < 0)
+                log_warning_errno(r, "cannot tell the overlays' routes: %m, ignoring");
+        for (size_t i = 0; i < ARRAY_SIZE(names); i++)
+                if (names[i] && netlink_link_get(d->nl, names[i], &link) == 0)
+                        (void)datapath_detach(link.ifindex);
+        r = netlink_link_del(d->nl, VXLAN_DEVICE);
+        if (r < 0 && r != -ENODEV)
+                log_warning_errno(r, "cannot remove the VXLAN device: %m, ignoring");
+        (void)nft_run("table ip slim\ndelete table ip slim\n");
+        r = datapath_remove(d->opt.bpf_dir);
+        if (r < 0)
+                log_warning_errno(r, "cannot remove the pins in %s: %m, ignoring", d->opt.bpf_dir);
+}
+
+/* With what is left in it: containers that no state file remembers. */
+static void remove_cgroups(const struct slimd *d, const char *kind)
+{
+        char path[PATH_MAX], kill[PATH_MAX + 16];
+        struct dirent *entry;
+        DIR *dir;
+
+        snprintf(path, sizeof(path), "%s/%s", d->opt.cgroup, kind);
+        snprintf(kill, sizeof(kill), "%s/cgroup.kill", path);
+        (void)write_file_at(AT_FDCWD, kill, "1");
+        dir = opendir(path);
+        while (dir && (entry = readdir(dir)))
+                if (entry->d_type == DT_DIR && entry->d_name[0] != '.')
+                        for (int i = 0;
+                             i < 500 && unlinkat(dirfd(dir), entry->d_name, AT_REMOVEDIR) < 0 &&
+                             errno == EBUSY;
+                             i++)
+                                usleep(2000); /* until the kernel has let go of the processes */
+        if (dir)
+                closedir(dir);
+        (void)rmdir(path);
+}
+
+static void remove_run_dir(struct slimd *d)
+{
+        char path[PATH_MAX];
+
+        snprintf(path, sizeof(path), "%s/endpoints", d->opt.run_dir);
+        (void)rmdir(path);
+        snprintf(path, sizeof(path), "%s/" RPC_SOCKET_NAME, d->opt.run_dir);
+        (void)unlink(path);
+        if (rmdir(d->opt.run_dir) < 0 && errno != ENOENT)
+                log_warning_errno(-errno, "cannot remove %s: %m, ignoring", d->opt.run_dir);
+}
+
+void host_undo(struct slimd *d)
+{
+        char path[PATH_MAX];
+
+        if (d->fresh) {
+                remove_devices(d);
+                remove_cgroups(d, CGROUP_BROKERS);
+                remove_cgroups(d, CGROUP_CONTAINERS);
+                remove_dirs(d->opt.cgroup, d->cgroup_found);
+                remove_dirs(d->opt.bpf_dir, d->bpf_dir_found);
+        }
+        snprintf(path, sizeof(path), "%s/endpoints", d->opt.run_dir);
+        if (d->endpoints_made)
+                (void)rmdir(path);
+        if (d->run_dir_fd >= 0)
+                remove_dirs(d->opt.run_dir, d->run_dir_found);
 }
 
 void host_remove(struct slimd *d)
 {
-        static const char *const underlays[] = {"lo", NULL};
-        struct netlink_link link;
-        char path[PATH_MAX];
-        int r;
-
-        for (size_t i = 0; i < ARRAY_SIZE(underlays); i++) {
-                const char *name = underlays[i] ?: d->opt.underlay;
-
-                if (netlink_link_get(d->nl, name, &link) == 0)
-                        (void)datapath_detach(link.ifindex);
-        }
-        r = netlink_link_del(d->nl, VXLAN_DEVICE);
-        if (r < 0 && r != -ENODEV)
-                log_warning_errno(r, "cannot remove the VXLAN device: %m, ignoring");
-        (void)run_nft("table ip slim\ndelete table ip slim\n");
-        r = datapath_remove(d->opt.bpf_dir);
-        if (r < 0)
-                log_warning_errno(r, "cannot remove the pins in %s: %m, ignoring", d->opt.bpf_dir);
-        snprintf(path, sizeof(path), "%s/" CGROUP_BROKERS, d->opt.cgroup);
-        (void)rmdir(path);
-        snprintf(path, sizeof(path), "%s/" CGROUP_CONTAINERS, d->opt.cgroup);
-        (void)rmdir(path);
+        remove_devices(d);
+        remove_cgroups(d, CGROUP_BROKERS);
+        remove_cgroups(d, CGROUP_CONTAINERS);
         if (rmdir(d->opt.cgroup) < 0 && errno != ENOENT)
                 log_warning_errno(-errno, "cannot remove the cgroup %s: %m, ignoring",
                                   d->opt.cgroup);
+        remove_run_dir(d);
 }

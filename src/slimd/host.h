@@ -12,6 +12,11 @@
 /* Where a container's default route points: a link-local address that nobody has. */
 #define GATEWAY_ADDRESS "169.254.1.1"
 
+/* Looks at everything that host_prepare() needs and changes nothing. Says what is wrong. */
+int host_check(struct slimd *d);
+/* Makes the run directory (make; else -ENOENT) and takes it for this process. Says what is wrong:
+ * another slimd has it. */
+int host_claim(struct slimd *d, bool make);
 /* All of the host's set-up before programs can be loaded. Says in one line what is wrong. */
 int host_prepare(struct slimd *d);
 /* Programs onto the underlay device, lo and the VXLAN device. */
@@ -24,7 +29,9 @@ void host_network_down(struct slimd *d, const struct network *n);
 /* Rewrites the masquerading of what leaves the overlays, from the model. */
 int host_nat_update(struct slimd *d);
 
-/* Undoes host_prepare() and host_attach(), as far as they got. */
+/* After a start that failed: removes what this slimd made, and nothing that was there before. */
+void host_undo(struct slimd *d);
+/* Removes all that any slimd made of this host (slimd --teardown), as far as it is there. */
 void host_remove(struct slimd *d);
 
 /* The cgroup of the brokers (with the programs) and of the containers, below d->opt.cgroup. */

@@ -266,7 +266,7 @@ static struct netlink_route route_to(const struct local *l)
 static int attach_device(struct local *l)
 {
         struct slim_device device = {
-                .endpoint = l->e.id, .network = l->e.network_id, .addr = l->e.addr};
+            .endpoint = l->e.id, .network = l->e.network_id, .addr = l->e.addr};
         struct netlink_link link;
         int r;
 
@@ -320,7 +320,7 @@ static void remove_device(struct local *l)
         r = netlink_link_del(l->d->nl, l->device); /* its namespace may have taken it along */
         if (r < 0 && r != -ENODEV)
                 log_warning_errno(r, "cannot remove the device %s: %m, ignoring", l->device);
-        if (ifindex)
+        if (ifindex && l->d->dp)
                 bpf_map_delete_elem(datapath_map_fd(l->d->dp, DATAPATH_DEVICES), &ifindex);
 }
 
@@ -398,7 +398,7 @@ static int supervise(struct local *l, int notify_fd)
 {
         char path[PATH_MAX];
         struct supervisor_options o = {
-                .endpoint = &l->e, .cgroup = path, .netns_fd = l->netns_fd, .notify_fd = notify_fd};
+            .endpoint = &l->e, .cgroup = path, .netns_fd = l->netns_fd, .notify_fd = notify_fd};
 
         if (!l->e.slim)
                 return 0;
@@ -549,6 +549,8 @@ int local_load(struct slimd *d)
                 return log_error_errno(-ENOMEM, "cannot find the old containers: %m");
         }
         dir = opendir(dir_path);
+        if (!dir && errno == ENOENT)
+                return 0;
         if (!dir)
                 return log_error_errno(-errno, "cannot open %s: %m", dir_path);
         while ((entry = readdir(dir))) {

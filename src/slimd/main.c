@@ -12,16 +12,21 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <systemd/sd-daemon.h>
 #include <unistd.h>
 
+#include "../basic/fd.h"
 #include "../basic/log.h"
 #include "../shared/mounts.h"
+#include "../shared/probe.h"
 #include "api.h"
 #include "cluster.h"
 #include "host.h"
 #include "local.h"
 #include "slimd.h"
+
+#define STATE_DIR "/var/lib/slim" /* of the store that nobody named */
 
 static void usage(FILE *to)
 {
@@ -54,18 +59,18 @@ static int parse(int argc, char **argv, struct slimd_options *o, bool *teardown)
 {
         enum { OPT_VERSION = 256, OPT_TEARDOWN };
         static const struct option options[] = {
-                {"run-dir", required_argument, NULL, 'r'},
-                {"bpf-dir", required_argument, NULL, 'b'},
-                {"cgroup", required_argument, NULL, 'c'},
-                {"store", required_argument, NULL, 's'},
-                {"host-name", required_argument, NULL, 'n'},
-                {"underlay", required_argument, NULL, 'u'},
-                {"broker", required_argument, NULL, 'B'},
-                {"teardown", no_argument, NULL, OPT_TEARDOWN},
-                {"verbose", no_argument, NULL, 'v'},
-                {"help", no_argument, NULL, 'h'},
-                {"version", no_argument, NULL, OPT_VERSION},
-                {},
+            {"run-dir", required_argument, NULL, 'r'},
+            {"bpf-dir", required_argument, NULL, 'b'},
+            {"cgroup", required_argument, NULL, 'c'},
+            {"store", required_argument, NULL, 's'},
+            {"host-name", required_argument, NULL, 'n'},
+            {"underlay", required_argument, NULL, 'u'},
+            {"broker", required_argument, NULL, 'B'},
+            {"teardown", no_argument, NULL, OPT_TEARDOWN},
+            {"verbose", no_argument, NULL, 'v'},
+            {"help", no_argument, NULL, 'h'},
+            {"version", no_argument, NULL, OPT_VERSION},
+            {},
         };
         int c;
 
@@ -137,11 +142,31 @@ static int find_broker(char ret[PATH_MAX])
         return access(ret, X_OK) < 0 ? -errno : 0;
 }
 
-static int fill_in(struct slimd *d, struct defaults *f)
+static int check_not_empty(const struct slimd_options *o)
+{
+        const struct {
+                const char *option, *value;
+        } values[] = {
+            {"--run-dir", o->run_dir}, {"--bpf-dir", o->bpf_dir},   {"--cgroup", o->cgroup},
+            {"--store", o->store},     {"--underlay", o->underlay}, {"--broker", o->broker},
+        };
+
+        for (size_t i = 0; i < ARRAY_SIZE(values); i++)
+                if (values[i].value && !values[i].value[0]) {
+                        log_error("%s is empty", values[i].option);
+                        return -EINVAL;
+                }
+        return 0;
+}
+
+static int fill_in(struct slimd *d, bool teardown, struct defaults *f)
 {
         struct slimd_options *o = &d->opt;
         int r;
 
+        r = check_not_empty(o);
+        if (r < 0)
+                return r;
         if (!o->cgroup) {
                 char mount[PATH_MAX];
 
@@ -156,6 +181,11 @@ static int fill_in(struct slimd *d, struct defaults *f)
                         return -ENAMETOOLONG;
                 o->cgroup = f->cgroup;
         }
+        if (!o->store) {
+                if (mkdir(STATE_DIR, 0700) < 0 && errno != EEXIST)
+                        return log_error_errno(-errno, "cannot make " STATE_DIR ": %m");
+                o->store = "sqlite:" STATE_DIR "/store.db";
+        }
         if (!o->host_name) {
                 if (gethostname(f->host_name, sizeof(f->host_name)) < 0)
                         return log_error_errno(-errno, "cannot tell this host's name: %m");
@@ -168,12 +198,16 @@ static int fill_in(struct slimd *d, struct defaults *f)
         }
         if (!o->underlay) {
                 r = netlink_default_device(d->nl, f->underlay);
+                if (r < 0 && teardown)
+                        return 0; /* there may be nothing of it left to take down */
                 if (r < 0) {
                         log_error("there is no default route: name the device with --underlay");
                         return r;
                 }
                 o->underlay = f->underlay;
         }
+        if (teardown)
+                return 0;
         if (!o->broker) {
                 r = find_broker(f->broker);
                 if (r < 0)
@@ -190,7 +224,7 @@ static int load_programs(struct slimd *d)
 {
         char brokers[PATH_MAX];
         struct datapath_options o = {
-                .bpf_dir = d->opt.bpf_dir, .cgroup = brokers, .vxlan_ifindex = d->vxlan_ifindex};
+            .bpf_dir = d->opt.bpf_dir, .cgroup = brokers, .vxlan_ifindex = d->vxlan_ifindex};
 
         if (snprintf(brokers, sizeof(brokers), "%s/" CGROUP_BROKERS, d->opt.cgroup) >=
             (int)sizeof(brokers)) {
@@ -200,11 +234,33 @@ static int load_programs(struct slimd *d)
         return datapath_open(&o, &d->dp);
 }
 
+/* Refuses in one line where something is missing, before anything is made. */
+static int check_machine(void)
+{
+        char detail[PROBE_DETAIL_MAX];
+        const struct probe *probe;
+        int r = probe_required(&probe, detail);
+
+        if (r < 0)
+                log_error("%s: missing%s%s%s: %s", probe->what, detail[0] ? " (" : "", detail,
+                          detail[0] ? ")" : "", probe->remedy);
+        return r;
+}
+
+/* First all that may be refused, then what changes this host. */
 static int start(struct slimd *d)
 {
         int r;
 
-        r = host_prepare(d);
+        r = host_check(d);
+        if (r == 0)
+                r = check_machine();
+        if (r == 0)
+                r = host_claim(d, true);
+        if (r == 0)
+                r = cluster_open(d, true);
+        if (r == 0)
+                r = host_prepare(d);
         if (r == 0)
                 r = load_programs(d);
         if (r == 0)
@@ -240,14 +296,33 @@ static int take_signals(sd_event *event)
         return 0;
 }
 
-static int run(struct slimd *d, bool teardown, struct defaults *defaults)
+/* Does without whatever is not there any more, or cannot be had: that is what it is for. */
+static int teardown(struct slimd *d)
+{
+        int r;
+
+        r = host_claim(d, false);
+        if (r < 0 && r != -ENOENT)
+                return r;
+        if (r == 0)
+                (void)local_load(d);
+        /* Without the store, what it has of this host goes when the lease ends. */
+        r = cluster_open(d, false);
+        local_remove_all(d);
+        if (r == 0)
+                (void)cluster_leave(d);
+        host_remove(d);
+        return 0;
+}
+
+static int run(struct slimd *d, bool want_teardown, struct defaults *defaults)
 {
         int r;
 
         r = netlink_open(-1, &d->nl);
         if (r < 0)
                 return log_error_errno(r, "cannot talk to the kernel's network part: %m");
-        r = fill_in(d, defaults);
+        r = fill_in(d, want_teardown, defaults);
         if (r < 0)
                 return r;
         r = sd_event_new(&d->event);
@@ -255,18 +330,12 @@ static int run(struct slimd *d, bool teardown, struct defaults *defaults)
                 r = take_signals(d->event);
         if (r < 0)
                 return log_error_errno(r, "cannot make an event loop: %m");
+        if (want_teardown)
+                return teardown(d);
         r = start(d);
-        if (r < 0)
+        if (r < 0) {
+                host_undo(d);
                 return r;
-        if (teardown) {
-                local_remove_all(d);
-                api_stop(d);
-                while (d->model.networks) {
-                        host_network_down(d, d->model.networks);
-                        model_drop_network(&d->model, d->model.networks);
-                }
-                host_remove(d);
-                return 0;
         }
         log_info("host %s is ready", d->opt.host_name);
         (void)sd_notify(0, "READY=1");
@@ -277,24 +346,23 @@ static int run(struct slimd *d, bool teardown, struct defaults *defaults)
 int main(int argc, char **argv)
 {
         struct slimd d = {
-                .opt = {.run_dir = "/run/slim",
-                        .bpf_dir = "/sys/fs/bpf/slim",
-                        .store = "sqlite:/var/lib/slim/store.db"},
-                .since = time(NULL),
+            .opt = {.run_dir = "/run/slim", .bpf_dir = "/sys/fs/bpf/slim"},
+            .since = time(NULL),
+            .run_dir_fd = -1,
         };
         struct defaults defaults;
-        bool teardown = false;
+        bool want_teardown = false;
         int r;
 
         log_setup("slimd");
-        r = parse(argc, argv, &d.opt, &teardown);
+        r = parse(argc, argv, &d.opt, &want_teardown);
         if (r != 0)
                 return r == 1 ? EXIT_SUCCESS : 2;
         if (geteuid() != 0) {
                 log_error("slimd must run as root");
                 return EXIT_FAILURE;
         }
-        r = run(&d, teardown, &defaults);
+        r = run(&d, want_teardown, &defaults);
         api_stop(&d);
         local_forget_all(&d);
         cluster_stop(&d);
@@ -303,5 +371,6 @@ int main(int argc, char **argv)
         if (d.nl)
                 netlink_free(d.nl);
         sd_event_unref(d.event);
+        safe_close(d.run_dir_fd);
         return r < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
 }

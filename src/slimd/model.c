@@ -189,10 +189,9 @@ int network_from_json(const char *name, const char *text, struct network *ret)
         _cleanup_json_ json_t *j = json_loads(text, 0, NULL);
         struct network n = {};
         const char *prefix;
-        json_int_t id;
-        int bits;
+        json_int_t id, bits;
 
-        if (!j || json_unpack(j, "{s:I, s:s, s:i}", "id", &id, "prefix", &prefix, "block_bits",
+        if (!j || json_unpack(j, "{s:I, s:s, s:I}", "id", &id, "prefix", &prefix, "block_bits",
                               &bits) < 0)
                 return -EBADMSG;
         if (copy_name(n.name, name) < 0 || inaddr_prefix_parse(prefix, &n.prefix) < 0 || id < 1 ||
@@ -228,11 +227,11 @@ char *endpoint_to_json(const struct endpoint *e)
 {
         char addr[INADDR_TEXT_MAX], host_addr[INADDR_TEXT_MAX];
 
-        return dump_and_unref(json_pack(
-                "{s:s, s:s, s:I, s:s, s:s, s:s, s:s}", "name", e->name, "network", e->network,
-                "network_id", (json_int_t)e->network_id, "address", inaddr_format(&e->addr, addr),
-                "host", e->host, "host_address", inaddr_format(&e->host_addr, host_addr), "kind",
-                e->slim ? "slim" : "plain"));
+        return dump_and_unref(
+            json_pack("{s:s, s:s, s:I, s:s, s:s, s:s, s:s}", "name", e->name, "network", e->network,
+                      "network_id", (json_int_t)e->network_id, "address",
+                      inaddr_format(&e->addr, addr), "host", e->host, "host_address",
+                      inaddr_format(&e->host_addr, host_addr), "kind", e->slim ? "slim" : "plain"));
 }
 
 int endpoint_from_json(uint32_t id, const char *text, struct endpoint *ret)
@@ -250,8 +249,10 @@ int endpoint_from_json(uint32_t id, const char *text, struct endpoint *ret)
             copy_name(e.host, host) < 0 || inaddr_parse(addr, &e.addr) < 0 ||
             inaddr_parse(host_addr, &e.host_addr) < 0 || network_id < 1 || network_id > 0xffffff)
                 return -EBADMSG;
-        e.network_id = (uint32_t)network_id;
         e.slim = strcmp(kind, "slim") == 0;
+        if (!e.slim && strcmp(kind, "plain") != 0)
+                return -EBADMSG;
+        e.network_id = (uint32_t)network_id;
         *ret = e;
         return 0;
 }

@@ -21,15 +21,15 @@
 #include "../basic/inaddr.h"
 #include "../basic/name.h"
 
-#define STORE_PREFIX    "slim/"
-#define STORE_NETWORKS  STORE_PREFIX "networks/"
-#define STORE_HOSTS     STORE_PREFIX "hosts/"
-#define STORE_ENDPOINTS STORE_PREFIX "endpoints/"
-#define STORE_NAMES     STORE_PREFIX "names/"
-#define STORE_ADDRESSES STORE_PREFIX "addresses/"
-#define STORE_BLOCKS    STORE_PREFIX "blocks/"
+#define STORE_PREFIX          "slim/"
+#define STORE_NETWORKS        STORE_PREFIX "networks/"
+#define STORE_HOSTS           STORE_PREFIX "hosts/"
+#define STORE_ENDPOINTS       STORE_PREFIX "endpoints/"
+#define STORE_NAMES           STORE_PREFIX "names/"
+#define STORE_ADDRESSES       STORE_PREFIX "addresses/"
+#define STORE_BLOCKS          STORE_PREFIX "blocks/"
 #define STORE_NETWORK_COUNTER STORE_PREFIX "counters/network"
-#define STORE_KEY       STORE_PREFIX "key"
+#define STORE_KEY             STORE_PREFIX "key"
 
 struct network {
         char name[NAME_LEN_MAX + 1];

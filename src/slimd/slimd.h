@@ -43,8 +43,8 @@ struct slimd {
 
         struct store *store; /* NULL: it went away and is not open again yet */
         sd_event_source *store_source, *store_timer;
-        int64_t after; /* the store's revision that the model is at */
-        int64_t lease; /* 0: none */
+        int64_t after;     /* the store's revision that the model is at */
+        int64_t lease;     /* 0: none */
         char *store_error; /* NULL: it answers */
         time_t store_down_since;
         struct model model;
@@ -56,5 +56,6 @@ struct slimd {
         int run_dir_fd; /* its lock says that this run directory is ours */
         /* How much of each path was there before this slimd made the rest. */
         size_t run_dir_found, bpf_dir_found, cgroup_found;
+        bool endpoints_made;
         bool fresh; /* nothing of an earlier slimd was there */
 };

@@ -70,8 +70,8 @@ static void _noreturn_ exec_broker(const struct supervisor *s, const char **argv
 static int supervisor_start(struct supervisor *s)
 {
         char endpoint[16], network[16], addr[INADDR_TEXT_MAX];
-        const char *argv[] = {s->d->opt.broker, "--endpoint", endpoint, "--network", network,
-                              "--address",      addr,         NULL};
+        const char *argv[] = {s->d->opt.broker, "--endpoint", endpoint, "--network",
+                              network,          "--address",  addr,     NULL};
         _cleanup_close_ int pidfd = -1;
         pid_t pid;
         int r;
@@ -185,7 +185,7 @@ int supervisor_new(struct slimd *d, const struct supervisor_options *o, struct s
         if (!s)
                 return -ENOMEM;
         *s = (struct supervisor){
-                .d = d, .endpoint = o->endpoint, .netns_fd = -1, .notify_fd = -1, .pidfd = -1};
+            .d = d, .endpoint = o->endpoint, .netns_fd = -1, .notify_fd = -1, .pidfd = -1};
         if (asprintf(&s->cgroup, "%s/cgroup.procs", o->cgroup) < 0) {
                 s->cgroup = NULL;
                 return -ENOMEM;

@@ -64,6 +64,13 @@ def bind_error(address, port, family=socket.AF_INET):
         s.close()
     return 'bound'
 
+def udp_told_all(address, port):
+    # A datagram socket that hears of every ICMP error (IP_RECVERR): those of UDP hear of few.
+    s = socket.socket(type=socket.SOCK_DGRAM)
+    s.setsockopt(socket.IPPROTO_IP, 11, 1)
+    s.connect((address, port))
+    return s
+
 def names(s):
     return s.getsockname()[:2], s.getpeername()[:2]
 

@@ -4,8 +4,11 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -68,12 +71,26 @@ static void test_plain(void **state)
 
 static void test_journal(void **state)
 {
-        setenv("JOURNAL_STREAM", "8:1", 1);
+        char stream[64];
+        struct stat st;
+
+        assert_int_equal(fstat(STDERR_FILENO, &st), 0);
+        snprintf(stream, sizeof(stream), "%ju:%ju", (uintmax_t)st.st_dev, (uintmax_t)st.st_ino);
+        setenv("JOURNAL_STREAM", stream, 1);
         log_setup("slim-test");
         log_warning("careful");
         assert_string_equal(captured(*state), "<4>careful\n");
         log_error("broken");
         assert_string_equal(captured(*state), "<3>broken\n");
+}
+
+/* Set by the journal for a parent, whose standard error ours is not. */
+static void test_not_the_journal(void **state)
+{
+        setenv("JOURNAL_STREAM", "8:1", 1);
+        log_setup("slim-test");
+        log_warning("careful");
+        assert_string_equal(captured(*state), "slim-test: careful\n");
 }
 
 static void test_levels(void **state)
@@ -155,8 +172,9 @@ static void test_stderr_closed(void **state)
 int main(void)
 {
         const struct CMUnitTest tests[] = {
-            test(test_plain),    test(test_journal), test(test_levels),        test(test_errno),
-            test(test_one_line), test(test_long),    test(test_stderr_closed),
+            test(test_plain),  test(test_journal),       test(test_not_the_journal),
+            test(test_levels), test(test_errno),         test(test_one_line),
+            test(test_long),   test(test_stderr_closed),
         };
 
         return cmocka_run_group_tests_name("log", tests, NULL, NULL);
