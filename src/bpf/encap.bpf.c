@@ -1,13 +1,16 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * tc ingress of a container's veth (the host's side) and of the VXLAN device: the path of all that
- * is not a swapped TCP socket. No bridge, no flooding: the endpoints map is the forwarding table.
+ * tc ingress and egress of a container's veth (the host's side), and ingress of the VXLAN device:
+ * the path of all that is not a swapped TCP socket. No bridge, no flooding: the endpoints map is
+ * the forwarding table.
  *
  *   from a container   its own source address, or drop; to an endpoint here: into its namespace;
  *                      to one elsewhere: into VXLAN, with the network's id, to its host; to any
  *                      other address: up to the host's stack, which routes and masquerades, and
  *                      answers "unreachable" for overlay addresses that nobody in the container's
  *                      network has
+ *   to a container     by way of the host's stack (what comes by the two others passes it by): not
+ *                      from an overlay address, which nobody outside has
  *   from VXLAN         sent by the host where the source endpoint lives, to an endpoint here, or
  *                      drop
  *
@@ -92,6 +95,19 @@ int slim_from_container(struct __sk_buff *skb)
         if (bpf_skb_set_tunnel_key(skb, &tunnel, sizeof(tunnel), BPF_F_ZERO_CSUM_TX) < 0)
                 return drop(SLIM_REASON_ENCAP_BAD_PACKET);
         return bpf_redirect(config.vxlan_ifindex, 0);
+}
+
+SEC("tc")
+int slim_to_container(struct __sk_buff *skb)
+{
+        struct slim_prefix_key prefix = {.prefixlen = 128};
+        struct iphdr ip;
+
+        if (!load_ip(skb, &ip))
+                return TC_ACT_OK; /* the host's own: nothing else is forwarded to the device */
+        prefix.addr = addr_v4(ip.saddr);
+        return bpf_map_lookup_elem(&prefixes, &prefix) ? drop(SLIM_REASON_ENCAP_SPOOFED)
+                                                       : TC_ACT_OK;
 }
 
 SEC("tc")

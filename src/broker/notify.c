@@ -54,10 +54,11 @@ static bool in_container_netns(const struct loop *l, uint32_t pid)
                st.st_ino == l->netns_ino;
 }
 
-static int answer(const struct loop *l, int error, uint32_t flags)
+static int answer(const struct loop *l, int value, int error, uint32_t flags)
 {
         memset(l->answer, 0, l->answer_size);
         l->answer->id = l->call->id;
+        l->answer->val = value;
         l->answer->error = error;
         l->answer->flags = flags;
         if (ioctl(l->notify_fd, SECCOMP_IOCTL_NOTIF_SEND, l->answer) < 0 && errno != ENOENT)
@@ -68,28 +69,36 @@ static int answer(const struct loop *l, int error, uint32_t flags)
 /* Lets the kernel run the call as it stands. Its arguments are numbers: nothing can change them. */
 static int answer_continue(const struct loop *l)
 {
-        return answer(l, 0, SECCOMP_USER_NOTIF_FLAG_CONTINUE);
+        return answer(l, 0, 0, SECCOMP_USER_NOTIF_FLAG_CONTINUE);
 }
 
+/*
+ * Puts the socket into the caller's table, closes it here, and only then lets the call return: who
+ * closes the socket afterwards closes the last reference, so that its port is free and its FIN sent
+ * at once. (SECCOMP_ADDFD_FLAG_SEND would wake the caller first.) No signal comes between the two
+ * steps and leaves a descriptor that nobody knows of: see filter_load().
+ */
 static int hand_out(const struct loop *l, int family, int type)
 {
         _cleanup_close_ int fd = -1;
         struct seccomp_notif_addfd addfd = {
             .id = l->call->id,
-            .flags = SECCOMP_ADDFD_FLAG_SEND,
             .newfd_flags = type & SOCK_CLOEXEC ? O_CLOEXEC : 0,
         };
+        int r;
 
         fd = pool_take(l->pool, family);
         if (fd < 0)
-                return answer(l, fd, 0);
+                return answer(l, 0, fd, 0);
         if ((type & SOCK_NONBLOCK) && fcntl(fd, F_SETFL, O_RDWR | O_NONBLOCK) < 0)
-                return answer(l, -errno, 0);
+                return answer(l, 0, -errno, 0);
         addfd.srcfd = (uint32_t)fd;
-        if (ioctl(l->notify_fd, SECCOMP_IOCTL_NOTIF_ADDFD, &addfd) < 0)
+        r = ioctl(l->notify_fd, SECCOMP_IOCTL_NOTIF_ADDFD, &addfd);
+        if (r < 0)
                 /* ENOENT: the caller died. Else its own table has no room (EMFILE). */
-                return errno == ENOENT ? 0 : answer(l, -errno, 0);
-        return 0;
+                return errno == ENOENT ? 0 : answer(l, 0, -errno, 0);
+        fd = safe_close(fd);
+        return answer(l, r, 0, 0);
 }
 
 static int handle(const struct loop *l)

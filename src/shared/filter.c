@@ -83,6 +83,10 @@ static int filter_compile(struct sock_filter **ret, size_t *ret_n)
 /*
  * Not seccomp_load(): it hides which error the kernel answered with, and keeps one notification
  * descriptor for the whole process, which a second load would hand out again.
+ *
+ * WAIT_KILLABLE_RECV: a call that the broker has begun to answer is interrupted by death alone, so
+ * that a signal can neither lose a descriptor that is in the program's table already nor make the
+ * broker answer twice.
  */
 int filter_load(int *ret_notify_fd)
 {
@@ -93,7 +97,8 @@ int filter_load(int *ret_notify_fd)
         r = filter_compile(&code, &n);
         if (r < 0)
                 return r;
-        fd = (int)syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_NEW_LISTENER,
+        fd = (int)syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER,
+                          SECCOMP_FILTER_FLAG_NEW_LISTENER | SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV,
                           &(struct sock_fprog){.len = (unsigned short)n, .filter = code});
         if (fd < 0)
                 return -errno;

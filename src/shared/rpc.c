@@ -429,7 +429,7 @@ static void buffer_reset(struct rpc *rpc)
 
 int rpc_receive(struct rpc *rpc, json_t **ret, int fds[RPC_FDS_MAX], size_t *ret_n_fds)
 {
-        json_t *message;
+        json_t *message = NULL;
         int r;
 
         if (rpc->receive_error < 0)

@@ -56,11 +56,12 @@ static int check_prefix(struct api_call *call, const char *text, struct inaddr_p
 int api_network_create(struct api_call *call)
 {
         const char *name, *text, *other = NULL;
-        struct inaddr_prefix prefix;
+        struct inaddr_prefix prefix = {};
         struct network *n;
-        int bits = -1, family_bits, r;
+        json_int_t bits = -1; /* an int would be cut out of a larger number */
+        int family_bits, r;
 
-        r = api_unpack(call, "{s:s, s:s, s?i}", "name", &name, "prefix", &text, "block_bits",
+        r = api_unpack(call, "{s:s, s:s, s?I}", "name", &name, "prefix", &text, "block_bits",
                        &bits);
         if (r == 0)
                 r = api_check_name(call, "name", name);
@@ -75,8 +76,8 @@ int api_network_create(struct api_call *call)
                         bits = prefix.bits - family_bits;
         }
         if (bits < prefix.bits - family_bits || bits > 128 - family_bits)
-                return api_fail(call, -EINVAL, "block_bits %d is not between %d and %d", bits,
-                                prefix.bits - family_bits, 128 - family_bits);
+                return api_fail(call, -EINVAL, "block_bits %lld is not between %d and %d",
+                                (long long)bits, prefix.bits - family_bits, 128 - family_bits);
         r = cluster_create_network(call->d, name, &prefix, (uint8_t)(bits + family_bits), &n,
                                    &other);
         if (r == -EEXIST && other)

@@ -286,7 +286,7 @@ static void store_failed(struct slimd *d, int r)
                 log_warning("the store %s does not answer: %s, going on with what is known",
                             d->opt.store, why);
                 if (d->store_timer && sd_event_now(d->event, CLOCK_BOOTTIME, &now) >= 0)
-                        sd_event_source_set_time(d->store_timer, now + RETRY_S * 1000000U);
+                        sd_event_source_set_time(d->store_timer, now + RETRY_S * 1000000ULL);
         }
         free(d->store_error);
         d->store_error = strdup(why);
@@ -491,19 +491,30 @@ static int make_key(struct slimd *d)
         return r == -EAGAIN ? 0 : r; /* another was first */
 }
 
-static int check_host_name(struct slimd *d)
+/* Whose this host's name is in the store. -ENOENT: nobody's. */
+static int get_host(struct slimd *d, struct host *ret)
 {
         _cleanup_free_ char *value = NULL;
-        char key[sizeof(STORE_HOSTS) + NAME_LEN_MAX], addr[INADDR_TEXT_MAX];
-        struct host h;
+        char key[sizeof(STORE_HOSTS) + NAME_LEN_MAX];
         int r;
 
         snprintf(key, sizeof(key), STORE_HOSTS "%s", d->opt.host_name);
         r = store_get(d->store, key, &value, NULL);
         if (r < 0)
+                return r;
+        return host_from_json(d->opt.host_name, value, ret) < 0 ? -ENOENT : 0;
+}
+
+static int check_host_name(struct slimd *d)
+{
+        char addr[INADDR_TEXT_MAX];
+        struct host h;
+        int r;
+
+        r = get_host(d, &h);
+        if (r < 0)
                 return r == -ENOENT ? 0 : r;
-        if (host_from_json(d->opt.host_name, value, &h) < 0 ||
-            inaddr_equal(&h.addr, &d->underlay_addr))
+        if (inaddr_equal(&h.addr, &d->underlay_addr))
                 return 0;
         log_error("the host name \"%s\" is taken by the host at %s: give another with --host-name "
                   "(or wait %u s, if that was this host under another address)",
@@ -526,6 +537,8 @@ int cluster_open(struct slimd *d, bool make)
                     : r == -EPROTONOSUPPORT ? "--store \"%s\": only sqlite:PATH is known"
                                             : "cannot open the store %s: %m",
                     d->opt.store);
+        if (!make)
+                return 0;
         r = check_host_name(d);
         if (r < 0 && r != -EEXIST)
                 return log_error_errno(r, "cannot read the store %s: %m", d->opt.store);
@@ -548,7 +561,7 @@ int cluster_start(struct slimd *d)
         r = watch_store(d);
         if (r >= 0)
                 r = sd_event_add_time_relative(d->event, &d->store_timer, CLOCK_BOOTTIME,
-                                               LEASE_KEEP_S * 1000000U, 0, on_timer, d);
+                                               LEASE_KEEP_S * 1000000ULL, 0, on_timer, d);
         if (r < 0)
                 return log_error_errno(r, "cannot watch the store: %m");
         withdraw_ended(d);
@@ -568,7 +581,7 @@ void cluster_stop(struct slimd *d)
 
 struct endpoint_keys {
         char id[sizeof(STORE_ENDPOINTS) + 16];
-        char name[sizeof(STORE_NAMES) + 2 * (NAME_LEN_MAX + 1)];
+        char name[sizeof(STORE_NAMES) + 2UL * (NAME_LEN_MAX + 1)];
         char addr[sizeof(STORE_ADDRESSES) + NAME_LEN_MAX + 1 + INADDR_TEXT_MAX];
         char network[sizeof(STORE_NETWORKS) + NAME_LEN_MAX];
         char id_value[16];
@@ -680,7 +693,14 @@ int cluster_leave(struct slimd *d)
 {
         char key[sizeof(STORE_HOSTS) + NAME_LEN_MAX];
         struct store_op op = {.key = key};
+        struct host h;
+        int r;
 
+        r = get_host(d, &h);
+        if (r < 0)
+                return r == -ENOENT ? 0 : r;
+        if (!inaddr_equal(&h.addr, &d->underlay_addr))
+                return 0; /* another host's by now */
         snprintf(key, sizeof(key), STORE_HOSTS "%s", d->opt.host_name);
         return store_transaction(d->store, NULL, 0, &op, 1, NULL);
 }

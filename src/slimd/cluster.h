@@ -5,7 +5,7 @@
  */
 #include "slimd.h"
 
-/* Opens the store (make: also one that is not there yet) and sees to it that this host's name is
+/* Opens the store. make: also one that is not there yet; and sees to it that this host's name is
  * not another's, before anything is made on this host. Says in one line what is wrong. */
 int cluster_open(struct slimd *d, bool make);
 /* Names this host in the store, makes the cluster key if there is none, loads everything and makes

@@ -308,14 +308,10 @@ int datapath_remove(const char *bpf_dir)
         return r;
 }
 
-int datapath_attach(struct datapath *dp, uint32_t ifindex, enum datapath_device kind)
+static int attach_tc(const struct bpf_program *prog, uint32_t ifindex,
+                     enum bpf_tc_attach_point point)
 {
-        const struct bpf_program *prog = kind == DATAPATH_UNDERLAY ? dp->skel->progs.slim_ingress
-                                         : kind == DATAPATH_VXLAN
-                                             ? dp->skel->progs.slim_from_vxlan
-                                             : dp->skel->progs.slim_from_container;
-        DECLARE_LIBBPF_OPTS(bpf_tc_hook, hook, .ifindex = (int)ifindex,
-                            .attach_point = BPF_TC_INGRESS);
+        DECLARE_LIBBPF_OPTS(bpf_tc_hook, hook, .ifindex = (int)ifindex, .attach_point = point);
         DECLARE_LIBBPF_OPTS(bpf_tc_opts, opts, .handle = TC_HANDLE, .priority = TC_PRIORITY,
                             .prog_fd = bpf_program__fd(prog), .flags = BPF_TC_F_REPLACE);
         int r = bpf_tc_hook_create(&hook);
@@ -323,6 +319,24 @@ int datapath_attach(struct datapath *dp, uint32_t ifindex, enum datapath_device 
         if (r < 0 && r != -EEXIST) /* others may use the same clsact */
                 return r;
         return bpf_tc_attach(&hook, &opts);
+}
+
+int datapath_attach(struct datapath *dp, uint32_t ifindex, enum datapath_device kind)
+{
+        int r;
+
+        switch (kind) {
+        case DATAPATH_UNDERLAY:
+                return attach_tc(dp->skel->progs.slim_ingress, ifindex, BPF_TC_INGRESS);
+        case DATAPATH_VXLAN:
+                return attach_tc(dp->skel->progs.slim_from_vxlan, ifindex, BPF_TC_INGRESS);
+        case DATAPATH_CONTAINER:
+                r = attach_tc(dp->skel->progs.slim_to_container, ifindex, BPF_TC_EGRESS);
+                return r < 0 ? r
+                             : attach_tc(dp->skel->progs.slim_from_container, ifindex,
+                                         BPF_TC_INGRESS);
+        }
+        return -EINVAL;
 }
 
 int datapath_detach(uint32_t ifindex)

@@ -45,14 +45,14 @@ int datapath_each_prefix(const char *bpf_dir,
 /* Removes the pins, and with them all programs and maps. */
 int datapath_remove(const char *bpf_dir);
 
-/* Which program a device's ingress gets. */
+/* Which programs a device gets. */
 enum datapath_device {
         DATAPATH_UNDERLAY, /* the underlay device and lo */
         DATAPATH_VXLAN,
         DATAPATH_CONTAINER, /* the host's side of a container's veth */
 };
 
-/* Attaches (or replaces) at the ingress of a device. */
+/* Attaches (or replaces) them: at the ingress of a device, and a container's at its egress too. */
 int datapath_attach(struct datapath *dp, uint32_t ifindex, enum datapath_device kind);
 /* Takes it off again. A device without one is fine. */
 int datapath_detach(uint32_t ifindex);

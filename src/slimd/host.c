@@ -55,9 +55,9 @@ static int path_found(const char *path, const char *option, size_t *ret)
         char part[PATH_MAX];
         size_t len = strlen(path);
 
-        if (path[0] != '/' || len >= sizeof(part) - 2 * NAME_MAX) {
+        if (path[0] != '/' || len >= sizeof(part) - 2UL * NAME_MAX) {
                 log_error("%s \"%s\" is not an absolute path of up to %zu characters", option, path,
-                          sizeof(part) - 2 * NAME_MAX - 1);
+                          sizeof(part) - 2UL * NAME_MAX - 1);
                 return -EINVAL;
         }
         strcpy(part, path);
@@ -314,6 +314,15 @@ int host_check(struct slimd *d)
                                    &d->bpf_dir_found);
         d->bpf_dir_found = strlen(BPFFS);
         return 0;
+}
+
+void host_find(struct slimd *d)
+{
+        uint8_t bits;
+
+        if (d->opt.underlay && netlink_link_get(d->nl, d->opt.underlay, &d->underlay) == 0)
+                (void)netlink_addr_get(d->nl, d->underlay.ifindex, AF_INET, &d->underlay_addr,
+                                       &bits);
 }
 
 /* Nothing here of an earlier slimd, which this one would carry on with? */

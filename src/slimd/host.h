@@ -14,6 +14,8 @@
 
 /* Looks at everything that host_prepare() needs and changes nothing. Says what is wrong. */
 int host_check(struct slimd *d);
+/* The underlay device and its address, as far as they are there; for a teardown. */
+void host_find(struct slimd *d);
 /* Makes the run directory (make; else -ENOENT) and takes it for this process. Says what is wrong:
  * another slimd has it. */
 int host_claim(struct slimd *d, bool make);

@@ -230,7 +230,7 @@ static int write_sysctl_in(int netns_fd, const char *path, const char *value)
 static int configure_inside(const struct local *l)
 {
         _cleanup_(netlink_freep) struct netlink *inside = NULL;
-        struct netlink_link eth0, lo;
+        struct netlink_link eth0 = {}, lo;
         union slim_addr gateway, any = inaddr_from_v4(0);
         struct netlink_route route = {.dst = any, .gateway = &gateway, .onlink = true};
         int r;
@@ -494,16 +494,36 @@ static int bring_up(struct local *l, const struct local_request *q, const char *
         return supervise(l, q->notify_fd);
 }
 
+/* A container that has ended, which slimd is about to hear of, does not keep its name and address
+ * from the next one: whoever has seen the end may use them again at once. */
+static void clear_ended(struct slimd *d, const struct local_request *q)
+{
+        struct local *l, *next;
+
+        HASH_ITER(hh, d->locals, l, next)
+        {
+                bool same = strcmp(l->e.name, q->name) == 0 ||
+                            (q->addr && inaddr_equal(&l->e.addr, q->addr));
+
+                if (same && strcmp(l->e.network, q->network) == 0 && !is_populated(l))
+                        tear_down(l);
+        }
+}
+
 int local_add(struct slimd *d, const struct local_request *q, struct endpoint **ret,
               char **ret_error)
 {
         struct endpoint e = {.slim = q->slim, .host_addr = d->underlay_addr};
-        struct network *n = model_network(&d->model, q->network);
         const char *step = "publish it";
+        struct network *n;
         struct local *l;
         int r;
 
         *ret_error = NULL;
+        clear_ended(d, q);
+        n = model_network(&d->model, q->network); /* that has synced: it may be gone */
+        if (!n)
+                return -ENOENT;
         snprintf(e.name, sizeof(e.name), "%s", q->name);
         snprintf(e.network, sizeof(e.network), "%s", q->network);
         snprintf(e.host, sizeof(e.host), "%s", d->opt.host_name);

@@ -301,6 +301,7 @@ static int teardown(struct slimd *d)
 {
         int r;
 
+        host_find(d);
         r = host_claim(d, false);
         if (r < 0 && r != -ENOENT)
                 return r;

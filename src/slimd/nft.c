@@ -15,8 +15,6 @@
 #include "../basic/fd.h"
 #include "../basic/log.h"
 
-extern char **environ;
-
 /* Its standard input, output and error; and the signals that slimd blocks or ignores, as usual. */
 static int spawn(int in, int out, pid_t *ret)
 {

@@ -132,7 +132,7 @@ static int check_header(const struct sqlite_file *f)
 /* The same in a transaction, where what is only in the -wal, or not yet rolled back, counts. */
 static int check_database(const struct sqlite_file *f, bool *ret_empty)
 {
-        int64_t application, version, objects;
+        int64_t application = 0, version = 0, objects = 0;
         int r;
 
         r = select_int(f, "PRAGMA application_id", &application);

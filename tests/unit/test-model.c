@@ -290,8 +290,14 @@ static void test_host_json(void **state)
 {
         static const char *const addresses[] = {"192.0.2.1", "fd00::1", "255.255.255.255"};
         static const char *const bad[] = {
-            "",    "[]", "{}", "{\"address\": 1}", "{\"address\": \"\"}", "{\"address\": null}",
-            "{\"address\": \"192.0.2\"}", "{\"address\": \"192.0.2.1/24\"}",
+            "",
+            "[]",
+            "{}",
+            "{\"address\": 1}",
+            "{\"address\": \"\"}",
+            "{\"address\": null}",
+            "{\"address\": \"192.0.2\"}",
+            "{\"address\": \"192.0.2.1/24\"}",
             "{\"address\": \"h1\"}",
         };
         struct host back;
@@ -362,8 +368,8 @@ static void test_endpoint_json_bad(void **state)
             {"host_address", "3232235777"},
             {"kind", "true"},
         };
-        static const char *const fields[] = {"name",    "network", "network_id",  "address",
-                                             "host",    "kind",    "host_address"};
+        static const char *const fields[] = {"name", "network", "network_id",  "address",
+                                             "host", "kind",    "host_address"};
         struct endpoint e = an_endpoint(5, "blue", "web", "10.1.0.1"), back;
         _cleanup_free_ char *good = endpoint_to_json(&e);
 
@@ -373,10 +379,10 @@ static void test_endpoint_json_bad(void **state)
                 _cleanup_json_ json_t *j = json_loads(good, 0, NULL);
                 _cleanup_free_ char *text = NULL;
 
-                assert_int_equal(json_object_set_new(j, bad[i].field,
-                                                     json_loads(bad[i].value, JSON_DECODE_ANY,
-                                                                NULL)),
-                                 0);
+                assert_int_equal(
+                    json_object_set_new(j, bad[i].field,
+                                        json_loads(bad[i].value, JSON_DECODE_ANY, NULL)),
+                    0);
                 text = json_dumps(j, 0);
                 if (endpoint_from_json(5, text, &back) != -EBADMSG)
                         fail_msg("took %s", text);

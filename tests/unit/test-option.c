@@ -95,8 +95,8 @@ static void test_every_length_byte(void **state)
 static void test_others(void **state)
 {
         /* As Linux lays a SYN out: MSS, SACK-permitted, timestamps, NOP, window scale. */
-        uint8_t o[TCP_OPTIONS_MAX] = {2,    4, 0x05, 0xb4, 4, 2, 8, 10, 1, 2,
-                                      3, 4, 0,    0,    0, 0, 1, 3, 3,  7};
+        uint8_t o[TCP_OPTIONS_MAX] = {2, 4, 0x05, 0xb4, 4, 2, 8, 10, 1, 2,
+                                      3, 4, 0,    0,    0, 0, 1, 3,  3, 7};
 
         reference_option(&syn, key, o + 20);
         assert_int_equal(find(o, sizeof(o)), 20);
@@ -320,11 +320,11 @@ static void test_mac_frame(void **state)
 int main(void)
 {
         static const struct CMUnitTest tests[] = {
-            cmocka_unit_test(test_plain),       cmocka_unit_test(test_every_length_byte),
-            cmocka_unit_test(test_others),      cmocka_unit_test(test_every_exid),
-            cmocka_unit_test(test_random),      cmocka_unit_test(test_noise),
-            cmocka_unit_test(test_layout),      cmocka_unit_test(test_wire_format),
-            cmocka_unit_test(test_mac_random),  cmocka_unit_test(test_mac_every_bit),
+            cmocka_unit_test(test_plain),      cmocka_unit_test(test_every_length_byte),
+            cmocka_unit_test(test_others),     cmocka_unit_test(test_every_exid),
+            cmocka_unit_test(test_random),     cmocka_unit_test(test_noise),
+            cmocka_unit_test(test_layout),     cmocka_unit_test(test_wire_format),
+            cmocka_unit_test(test_mac_random), cmocka_unit_test(test_mac_every_bit),
             cmocka_unit_test(test_mac_frame),
         };
 

@@ -122,11 +122,15 @@ static socklen_t sockaddr_for(int family, const char *text, uint16_t port,
 
 static uint16_t local_port(int fd)
 {
-        struct sockaddr_storage sa;
+        union {
+                struct sockaddr any;
+                struct sockaddr_in in;
+                struct sockaddr_in6 in6;
+        } sa = {0};
         socklen_t len = sizeof(sa);
 
-        assert_int_equal(getsockname(fd, (struct sockaddr *)&sa, &len), 0);
-        return ntohs(((struct sockaddr_in *)&sa)->sin_port); /* at the same place in both */
+        assert_int_equal(getsockname(fd, &sa.any, &len), 0);
+        return ntohs(sa.in.sin_port); /* at the same place in both */
 }
 
 static int listen_on(int family, const char *text)

@@ -1443,8 +1443,8 @@ static void test_lease_keep_alive_extends(void **state)
                 sqlite3_finalize(q);
         }
         sqlite3_close(raw);
-        assert_true(left > 60000 * 1000);
-        assert_true(left <= 100001 * 1000);
+        assert_true(left > 60000 * 1000LL);
+        assert_true(left <= 100001 * 1000LL);
 }
 
 /* After a reboot no lease is left, however far off its end seems on the new boot's clock. */

@@ -83,8 +83,10 @@ def ensure_host(state, host):
             "link set base-br up",
             f"link add base-vxlan address {_vxlan_mac(index)} mtu {CONTAINER_MTU} type vxlan id 1 "
             f"local {host_address(index)} dev uplink dstport 8472 nolearning",
-            f"addr add 10.99.{index}.0/32 dev base-vxlan",
-            "link set base-vxlan up"])
+            f"addr add 10.99.{index}.0/32 dev base-vxlan"])
+        # An IPv4 overlay: nothing but its packets is to be counted on the device.
+        sysctl("net/ipv6/conf/base-vxlan/disable_ipv6", "1")
+        ip("link set base-vxlan up")
         peers = [_peer_lines(host_index(p)) for p in known]
         if peers:
             ip([line for lines, _ in peers for line in lines])
