@@ -30,7 +30,16 @@ static __always_inline bool peer_name(struct bpf_sock_addr *ctx, union slim_addr
 {
         struct slim_socket *s = bpf_sk_storage_get(&sockets, ctx->sk, 0, 0);
 
-        if (!s || (s->peer_kind != SLIM_PEER_OVERLAY && s->peer_kind != SLIM_PEER_LOOPBACK))
+        if (!s)
+                return false;
+        if (s->accepted && s->peer_kind == SLIM_PEER_NONE) {
+                /* Its SYN was pushed out of the map by a flood: say nothing rather than the host's.
+                 */
+                *addr = addr_is_v4(addr) ? addr_v4(0) : addr_v6(0, 0, 0, 0);
+                *port = 0;
+                return true;
+        }
+        if (s->peer_kind != SLIM_PEER_OVERLAY && s->peer_kind != SLIM_PEER_LOOPBACK)
                 return false;
         if (s->peer_kind == SLIM_PEER_OVERLAY)
                 *addr = s->peer_addr;

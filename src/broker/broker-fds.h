@@ -7,5 +7,12 @@ enum broker_fd {
         BROKER_FD_NOTIFY = 3,  /* seccomp notifications of the container */
         BROKER_FD_SOCKETS = 4, /* the SK_STORAGE map "sockets" */
         BROKER_FD_NETNS = 5,   /* the container's network namespace */
+        BROKER_FD_CALL = 6,    /* memory of BROKER_CALL_SIZE bytes for the call in hand */
         BROKER_FD_MAX,
 };
+
+/*
+ * A call that a broker has received is nobody else's to receive. So that it is not left without an
+ * answer when the broker is killed, it stands in memory that slimd keeps for the next one.
+ */
+#define BROKER_CALL_SIZE 4096

@@ -94,7 +94,7 @@ int main(int argc, char **argv)
         if (prctl(PR_SET_DUMPABLE, 0) < 0)
                 log_warning_errno(-errno, "cannot hide from debuggers: %m, ignoring");
         pool_init(&pool, BROKER_FD_SOCKETS, &identity);
-        r = notify_loop(BROKER_FD_NOTIFY, BROKER_FD_NETNS, &pool);
+        r = notify_loop(BROKER_FD_NOTIFY, BROKER_FD_NETNS, BROKER_FD_CALL, &pool);
         pool_done(&pool);
         if (r < 0) {
                 log_error_errno(r, "endpoint %u: notifications failed: %m", identity.endpoint);

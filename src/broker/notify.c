@@ -5,9 +5,11 @@
 #include <fcntl.h>
 #include <linux/seccomp.h>
 #include <poll.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -16,6 +18,7 @@
 #include "../basic/alloc.h"
 #include "../basic/fd.h"
 #include "../basic/log.h"
+#include "broker-fds.h"
 
 /* Linux 6.6; Debian 12's headers are of 6.1. */
 #ifndef SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP
@@ -30,13 +33,22 @@
 /* How long to be idle before sockets are made ahead, so that a burst is not held up by them. */
 #define IDLE_MS 2
 
+/* What is in the file of the call in hand; it outlives this process. */
+struct in_hand {
+        uint64_t given_id; /* the call whose caller has its socket, but not yet the answer, */
+        int32_t given;     /* and as which descriptor */
+        uint32_t unused;
+        struct seccomp_notif call; /* may be longer */
+};
+
 struct loop {
         int notify_fd;
         int proc_fd;
         dev_t netns_dev;
         ino_t netns_ino;
         struct pool *pool;
-        struct seccomp_notif *call; /* of the size that this kernel wants */
+        struct in_hand *in_hand;
+        struct seccomp_notif *call; /* in_hand->call, of the size that this kernel wants */
         size_t call_size;
         struct seccomp_notif_resp *answer;
         size_t answer_size;
@@ -97,6 +109,8 @@ static int hand_out(const struct loop *l, int family, int type)
         if (r < 0)
                 /* ENOENT: the caller died. Else its own table has no room (EMFILE). */
                 return errno == ENOENT ? 0 : answer(l, 0, -errno, 0);
+        l->in_hand->given = r;
+        l->in_hand->given_id = l->call->id;
         fd = safe_close(fd);
         return answer(l, r, 0, 0);
 }
@@ -113,8 +127,31 @@ static int handle(const struct loop *l)
         return hand_out(l, family, type);
 }
 
+/* Receives straight into the file: from the moment on that a call is ours, it is there. */
+static int receive(const struct loop *l)
+{
+        memset(l->call, 0, l->call_size);
+        return ioctl(l->notify_fd, SECCOMP_IOCTL_NOTIF_RECV, l->call) < 0 ? -errno : 0;
+}
+
+/* Answers the call that a broker before this one had in hand. If it did, or if the caller has died,
+ * the kernel knows of no such call, and all of this has no effect. */
+static void finish(const struct loop *l)
+{
+        int r = 0;
+
+        if (!l->call->id)
+                return;
+        if (ioctl(l->notify_fd, SECCOMP_IOCTL_NOTIF_ID_VALID, &l->call->id) < 0)
+                return;
+        r = l->in_hand->given_id == l->call->id ? answer(l, l->in_hand->given, 0, 0) : handle(l);
+        if (r < 0)
+                log_warning_errno(r, "cannot finish a socket() call: %m, ignoring");
+}
+
 static int loop_run(struct loop *l)
 {
+        finish(l);
         for (;;) {
                 struct pollfd p = {.fd = l->notify_fd, .events = POLLIN};
                 int r;
@@ -136,25 +173,25 @@ static int loop_run(struct loop *l)
                                 return 0; /* nobody is left who could call */
                         return -EBADF;
                 }
-                memset(l->call, 0, l->call_size);
-                if (ioctl(l->notify_fd, SECCOMP_IOCTL_NOTIF_RECV, l->call) < 0) {
-                        if (errno == ENOENT || errno == EINTR)
-                                continue; /* the caller died meanwhile */
-                        return -errno;
-                }
+                r = receive(l);
+                if (r == -ENOENT || r == -EINTR)
+                        continue; /* the caller died meanwhile */
+                if (r < 0)
+                        return r;
                 r = handle(l);
                 if (r < 0)
                         log_warning_errno(r, "cannot answer a socket() call: %m, ignoring");
         }
 }
 
-int notify_loop(int notify_fd, int netns_fd, struct pool *pool)
+int notify_loop(int notify_fd, int netns_fd, int call_fd, struct pool *pool)
 {
-        _cleanup_free_ struct seccomp_notif *call = NULL;
         _cleanup_free_ struct seccomp_notif_resp *resp = NULL;
         _cleanup_close_ int proc_fd = -1;
         struct seccomp_notif_sizes sizes;
+        struct in_hand *in_hand;
         struct stat st;
+        int r;
 
         if (syscall(__NR_seccomp, SECCOMP_GET_NOTIF_SIZES, 0, &sizes) < 0)
                 return -errno;
@@ -170,20 +207,29 @@ int notify_loop(int notify_fd, int netns_fd, struct pool *pool)
             .netns_dev = st.st_dev,
             .netns_ino = st.st_ino,
             .pool = pool,
-            .call_size = sizes.seccomp_notif > sizeof(*call) ? sizes.seccomp_notif : sizeof(*call),
+            .call_size = sizes.seccomp_notif > sizeof(struct seccomp_notif)
+                             ? sizes.seccomp_notif
+                             : sizeof(struct seccomp_notif),
             .answer_size =
                 sizes.seccomp_notif_resp > sizeof(*resp) ? sizes.seccomp_notif_resp : sizeof(*resp),
         };
 
-        call = calloc(1, l.call_size);
+        if (offsetof(struct in_hand, call) + l.call_size > BROKER_CALL_SIZE)
+                return -E2BIG;
         resp = calloc(1, l.answer_size);
-        if (!call || !resp)
+        if (!resp)
                 return -ENOMEM;
-        l.call = call;
         l.answer = resp;
+        in_hand = mmap(NULL, BROKER_CALL_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, call_fd, 0);
+        if (in_hand == MAP_FAILED)
+                return -errno;
+        l.in_hand = in_hand;
+        l.call = &in_hand->call;
 
         /* Caller and broker take turns, so they belong on one core. Kernels before 6.6 refuse. */
         if (ioctl(notify_fd, SECCOMP_IOCTL_NOTIF_SET_FLAGS, SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP) < 0)
                 log_debug_errno(-errno, "no synchronous wake-up: %m, ignoring");
-        return loop_run(&l);
+        r = loop_run(&l);
+        munmap(in_hand, BROKER_CALL_SIZE);
+        return r;
 }

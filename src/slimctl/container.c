@@ -101,11 +101,13 @@ int container_start(const struct container_spec *spec, struct container *ret)
         return 0;
 }
 
-int container_go(struct container *c)
+int container_go(struct container *c, const char *address)
 {
-        _cleanup_json_ json_t *word = json_object();
+        _cleanup_json_ json_t *word = json_pack("{s:s}", "address", address);
         int r;
 
+        if (!word)
+                return log_error_errno(-ENOMEM, "cannot start the program: %m");
         c->netns_fd = safe_close(c->netns_fd);
         c->notify_fd = safe_close(c->notify_fd);
         r = rpc_send(c->channel, word, NULL, 0);

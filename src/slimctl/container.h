@@ -26,8 +26,9 @@ struct container {
  */
 int container_start(const struct container_spec *spec, struct container *ret);
 
-/* Runs the program, and gives up every descriptor that only slimd needs. Said in one line. */
-int container_go(struct container *c);
+/* Runs the program, at this overlay address, and gives up every descriptor that only slimd needs.
+ * Said in one line. */
+int container_go(struct container *c, const char *address);
 
 /*
  * Waits for the end, forwarding signals, which the caller has blocked (forward_signals()). *ret:

@@ -28,6 +28,7 @@
 #include "../shared/netlink.h"
 #include "../shared/rpc.h"
 #include "forward.h"
+#include "hosts.h"
 
 /* The loopback device is the first of every network namespace (LOOPBACK_IFINDEX in the kernel). */
 #define LOOPBACK_IFINDEX 1
@@ -118,10 +119,11 @@ static int set_up(const struct container_spec *spec, char *problem, int *ret_not
         return 0;
 }
 
-/* Tells slimctl how it went, and waits for its word. */
-static int report_and_wait(struct rpc *channel, int error, const char *problem, int notify_fd)
+/* Tells slimctl how it went, and waits for its word: the container's address. */
+static int report_and_wait(struct rpc *channel, int error, const char *problem, int notify_fd,
+                           json_t **ret_word)
 {
-        _cleanup_json_ json_t *report = json_object(), *word = NULL;
+        _cleanup_json_ json_t *report = json_object();
         int r;
 
         if (error < 0)
@@ -129,7 +131,7 @@ static int report_and_wait(struct rpc *channel, int error, const char *problem, 
         r = rpc_send(channel, report, &notify_fd, notify_fd >= 0 ? 1 : 0);
         if (r < 0 || error < 0)
                 return r < 0 ? r : error;
-        return rpc_receive(channel, &word, NULL, NULL);
+        return rpc_receive(channel, ret_word, NULL, NULL);
 }
 
 /* --- the program ------------------------------------------------------------------------------ */
@@ -191,6 +193,8 @@ static int supervise(pid_t program)
 void init_main(const struct container_spec *spec, int channel_fd)
 {
         struct rpc *channel;
+        const char *address;
+        json_t *word = NULL;
         char problem[PROBLEM_MAX] = "";
         int notify_fd = -1, r;
         sigset_t all;
@@ -208,9 +212,14 @@ void init_main(const struct container_spec *spec, int channel_fd)
                 _exit(EXIT_FAILURE);
 
         r = set_up(spec, problem, &notify_fd);
-        r = report_and_wait(channel, r, problem, notify_fd);
+        r = report_and_wait(channel, r, problem, notify_fd, &word);
         if (r <= 0)
                 _exit(EXIT_FAILURE);
+        address = json_string_value(json_object_get(word, "address"));
+        r = address ? hosts_mount(spec->hostname, address) : 0;
+        if (r < 0)
+                log_warning_errno(r, "the container's name is not in its /etc/hosts: %m, ignoring");
+        json_decref(word);
         rpc_free(channel);
         close_range(3, ~0U, 0);
 

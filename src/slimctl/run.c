@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "../basic/inaddr.h"
 #include "../basic/log.h"
 #include "../shared/rpc.h"
 #include "cli.h"
@@ -84,12 +85,13 @@ static int save_signals(struct container_spec *spec)
 }
 
 static int add_endpoint(struct cli *cli, struct rpc *rpc, const struct run_options *o,
-                        const struct container *c)
+                        const struct container *c, char ret_address[INADDR_TEXT_MAX])
 {
         _cleanup_json_ json_t *answer = NULL;
         json_t *parameters;
         const int fds[] = {c->netns_fd, c->pidfd, c->notify_fd};
         const json_t *endpoint;
+        const char *address;
         char doing[128];
         int r;
 
@@ -101,8 +103,10 @@ static int add_endpoint(struct cli *cli, struct rpc *rpc, const struct run_optio
         if (r < 0)
                 return r;
         endpoint = cli_member(answer, "endpoint", JSON_OBJECT);
-        if (!endpoint)
+        address = json_string_value(json_object_get(endpoint, "address"));
+        if (!address)
                 return -EBADMSG;
+        snprintf(ret_address, INADDR_TEXT_MAX, "%s", address);
         /* Standard output is the program's. */
         if (cli->json) {
                 json_dumpf(endpoint, stderr, JSON_COMPACT);
@@ -117,6 +121,7 @@ int run_run(struct cli *cli)
         _cleanup_(rpc_freep) struct rpc *rpc = NULL;
         struct container_spec spec = {};
         struct run_options o = {};
+        char address[INADDR_TEXT_MAX];
         sigset_t signals;
         int r, status;
 
@@ -128,13 +133,13 @@ int run_run(struct cli *cli)
                 return CLI_FAILED;
         }
         if (save_signals(&spec) < 0 || container_start(&spec, &c) < 0 ||
-            add_endpoint(cli, rpc, &o, &c) < 0)
+            add_endpoint(cli, rpc, &o, &c, address) < 0)
                 return CLI_FAILED;
         rpc_free(TAKE_PTR(rpc));
 
         forward_signals(&signals);
         sigprocmask(SIG_BLOCK, &signals, NULL);
-        if (container_go(&c) < 0 || container_wait(&c, &status) < 0)
+        if (container_go(&c, address) < 0 || container_wait(&c, &status) < 0)
                 return CLI_FAILED;
         return status;
 }

@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -25,6 +26,7 @@ struct supervisor {
         char *cgroup;
         int netns_fd;
         int notify_fd;
+        int call_fd; /* the call that the broker has in hand, for the next one to finish */
         pid_t pid;
         int pidfd;
         uint64_t started; /* CLOCK_MONOTONIC µs */
@@ -42,7 +44,12 @@ pid_t supervisor_pid(const struct supervisor *s)
 /* In the child: only what is safe between fork and exec. Ends in the broker or in _exit(). */
 static void _noreturn_ exec_broker(const struct supervisor *s, const char **argv)
 {
-        const int from[] = {s->notify_fd, datapath_map_fd(s->d->dp, DATAPATH_SOCKETS), s->netns_fd};
+        const int from[] = {
+            [BROKER_FD_NOTIFY - BROKER_FD_NOTIFY] = s->notify_fd,
+            [BROKER_FD_SOCKETS - BROKER_FD_NOTIFY] = datapath_map_fd(s->d->dp, DATAPATH_SOCKETS),
+            [BROKER_FD_NETNS - BROKER_FD_NOTIFY] = s->netns_fd,
+            [BROKER_FD_CALL - BROKER_FD_NOTIFY] = s->call_fd,
+        };
         int high[ARRAY_SIZE(from)];
         sigset_t none;
 
@@ -168,11 +175,22 @@ static int supervisor_find(struct supervisor *s)
                 if (s->notify_fd < 0)
                         return -errno;
         }
+        s->call_fd = (int)syscall(__NR_pidfd_getfd, pidfd, BROKER_FD_CALL, 0);
+        if (s->call_fd < 0)
+                return -errno;
         r = supervisor_watch(s, (pid_t)pid, pidfd);
         if (r < 0)
                 return r;
         (void)TAKE_FD(pidfd);
         return 1;
+}
+
+static int make_call_file(struct supervisor *s)
+{
+        s->call_fd = memfd_create("slim-broker-call", MFD_CLOEXEC);
+        if (s->call_fd < 0)
+                return -errno;
+        return ftruncate(s->call_fd, BROKER_CALL_SIZE) < 0 ? -errno : 0;
 }
 
 DEFINE_CLEANUP(struct supervisor *, supervisor_free)
@@ -184,8 +202,12 @@ int supervisor_new(struct slimd *d, const struct supervisor_options *o, struct s
 
         if (!s)
                 return -ENOMEM;
-        *s = (struct supervisor){
-            .d = d, .endpoint = o->endpoint, .netns_fd = -1, .notify_fd = -1, .pidfd = -1};
+        *s = (struct supervisor){.d = d,
+                                 .endpoint = o->endpoint,
+                                 .netns_fd = -1,
+                                 .notify_fd = -1,
+                                 .call_fd = -1,
+                                 .pidfd = -1};
         if (asprintf(&s->cgroup, "%s/cgroup.procs", o->cgroup) < 0) {
                 s->cgroup = NULL;
                 return -ENOMEM;
@@ -200,7 +222,11 @@ int supervisor_new(struct slimd *d, const struct supervisor_options *o, struct s
         }
         r = supervisor_find(s);
         if (r == 0)
-                r = s->notify_fd >= 0 ? supervisor_start(s) : -ENOENT;
+                r = s->notify_fd >= 0 ? make_call_file(s) : -ENOENT;
+        if (r == 0)
+                r = supervisor_start(s);
+        else if (r == 1)
+                r = 0;
         if (r < 0)
                 return r;
         *ret = TAKE_PTR(s);
@@ -214,6 +240,7 @@ void supervisor_free(struct supervisor *s)
         safe_close(s->pidfd);
         safe_close(s->netns_fd);
         safe_close(s->notify_fd);
+        safe_close(s->call_fd);
         free(s->cgroup);
         free(s);
 }

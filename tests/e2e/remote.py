@@ -64,12 +64,20 @@ def bind_error(address, port, family=socket.AF_INET):
         s.close()
     return 'bound'
 
-def udp_told_all(address, port):
-    # A datagram socket that hears of every ICMP error (IP_RECVERR): those of UDP hear of few.
-    s = socket.socket(type=socket.SOCK_DGRAM)
-    s.setsockopt(socket.IPPROTO_IP, 11, 1)
-    s.connect((address, port))
-    return s
+def udp_error(address, port):
+    # The errno's name that a datagram comes back as. Not one datagram, since the kernel sends few
+    # ICMP errors a second; and IP_RECVERR, without which a socket hears of few of them.
+    with socket.socket(type=socket.SOCK_DGRAM) as s:
+        s.setsockopt(socket.IPPROTO_IP, 11, 1)
+        s.connect((address, port))
+        for _ in range(30):
+            try:
+                s.send(b'x')
+                if select.select([s], [], [], 1)[0]:
+                    s.recv(1)
+            except OSError as e:
+                return errno.errorcode[e.errno]
+    return 'nothing'
 
 def names(s):
     return s.getsockname()[:2], s.getpeername()[:2]

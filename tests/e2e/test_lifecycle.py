@@ -310,6 +310,23 @@ def test_a_killed_broker_is_replaced(lab):
         assert a("say(held['old'], 'still')") == a.address
 
 
+def test_brokers_killed_under_load_cost_no_call(lab):
+    """Also a call that a broker had taken on when it was killed is answered, by the next one."""
+    with pair(lab) as (a, b):
+        b("listen(7000)")
+        a(f"start_loop('{b.address}', 7000)")
+        for i in range(20):
+            made = a("counts['made']")
+            wait_until(lambda: a("counts['made']") > made + 10, "connections")
+            os.kill(a.broker(), signal.SIGKILL)
+            if i % 8 == 7:
+                daemon(lab, "kill", ["h1"])
+                daemon(lab, "start", ["h1"])
+        made = a("counts['made']")
+        wait_until(lambda: a("counts['made']") > made + 10, "connections after all of that")
+        assert a("end_loop()")["failures"] == []
+
+
 def test_a_broker_ends_with_its_container(lab):
     with pair(lab) as (a, b):
         brokers = a.broker(), b.broker()

@@ -28,3 +28,8 @@ def test_both_ends_see_overlay_addresses(lab):
     assert accepted == local
     assert server_peer == local
     assert server_local == [server, 8080]
+
+
+def test_a_container_knows_its_own_name(lab):
+    code = "import json, socket; print(json.dumps(socket.gethostbyname(socket.gethostname())))"
+    assert lab.python("h1", "named", code) == lab.ip("named")
