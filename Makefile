@@ -19,6 +19,12 @@ demo:
 	@$(MAKE) --no-print-directory all
 	@SLIM_BUILD=$(abspath $(BUILD)) tools/demo
 
+# The smoke tests under Debian's stock 6.1 kernel, in QEMU.
+check-kernel:
+	@tools/install-packages build test kernel
+	@$(MAKE) --no-print-directory all
+	@tools/check-kernel
+
 # What clang-format would change; tools/check only looks.
 format:
 	find src tests tools -name '*.[ch]' -exec clang-format -i {} +
@@ -29,4 +35,4 @@ install: all
 clean:
 	rm -rf $(BUILD) build-asan
 
-.PHONY: all check demo format install clean
+.PHONY: all check check-kernel demo format install clean

@@ -9,13 +9,16 @@
  */
 #include "addr.h"
 
-/* Overwrites what the kernel found; false: the socket is nobody's or has no name yet. */
+/*
+ * Overwrites what the kernel found; false: the socket is nobody's or has no name yet. The port found
+ * tells, as the kernel gives up its own number of it (src_port) when a peer resets a connection.
+ */
 static __always_inline bool local_name(struct bpf_sock_addr *ctx, union slim_addr *addr,
                                        __u16 *port)
 {
         struct slim_socket *s = bpf_sk_storage_get(&sockets, ctx->sk, 0, 0);
 
-        if (!s || !ctx->sk->src_port)
+        if (!s || !*port)
                 return false;
         if (s->bound_port)
                 *port = s->bound_port;

@@ -468,7 +468,7 @@ static int packet_socket(const char *device)
         return fd;
 }
 
-/* Waits for an incoming IPv4 packet of a protocol; what was sent here is passed over. */
+/* Waits for an IPv4 packet of a protocol that this end of the veth takes for its own. */
 static size_t receive_ipv4(int fd, uint8_t protocol, uint8_t data[PACKET_MAX])
 {
         for (int i = 0; i < 1000; i++) {
@@ -481,7 +481,7 @@ static size_t receive_ipv4(int fd, uint8_t protocol, uint8_t data[PACKET_MAX])
                         fail_msg("no packet came");
                 n = recvfrom(fd, data, PACKET_MAX, 0, (struct sockaddr *)&from, &len);
                 assert_true(n > 0);
-                if (from.sll_pkttype != PACKET_OUTGOING && n >= ETH_HLEN + 20 &&
+                if (from.sll_pkttype == PACKET_HOST && n >= ETH_HLEN + 20 &&
                     from.sll_protocol == htons(ETH_P_IP) && data[ETH_HLEN + 9] == protocol)
                         return (size_t)n;
         }

@@ -781,8 +781,8 @@ static void test_loopback(void **state)
                 p = between(CLIENT, CLIENT, loopback[i]); /* not here */
                 dropped(&p, SLIM_REASON_SYN_UNKNOWN_SERVER);
         }
-        for (size_t i = 0; i < ARRAY_SIZE(not ); i++) {
-                struct packet p = between(CLIENT, SERVER, not [i]);
+        for (size_t i = 0; i < ARRAY_SIZE(outside); i++) {
+                struct packet p = between(CLIENT, SERVER, outside[i]);
 
                 assert_int_equal(accepted(&p).peer_kind, SLIM_PEER_OVERLAY);
         }

@@ -7,6 +7,7 @@ afterwards, also when the run is killed.
 import contextlib
 import json
 import pathlib
+import select
 import subprocess
 import sys
 import tempfile
@@ -35,7 +36,7 @@ class Lab:
 
     def __init__(self, lab_id):
         self.id = lab_id
-        self._running = []
+        self._addresses = {}
 
     def command(self, *words):
         return [str(LAB), "--lab", self.id, *map(str, words)]
@@ -62,7 +63,9 @@ class Lab:
         return self.verb("host", host, "--", *argv, **kwargs)
 
     def ip(self, name):
-        return self.verb("ip", name).stdout.strip()
+        if name not in self._addresses:  # fixed until the lab goes
+            self._addresses[name] = self.verb("ip", name).stdout.strip()
+        return self._addresses[name]
 
     def ctl(self, host, *argv):
         """slimctl --json on a host; what it printed, as a value."""
@@ -107,6 +110,13 @@ class Lab:
                                for c in self.ctl(host, "connection", "ls", "--name", name)
                                ["connections"]),
                    f"{name} to listen on {port}")
+
+
+def read_line(process, what="a process"):
+    """The next line of its standard output, of which nothing was read ahead."""
+    if not select.select([process.stdout], [], [], PATIENCE)[0]:
+        pytest.fail(f"gave up waiting for {what} to say something")
+    return process.stdout.readline()
 
 
 def wait_until(condition, what, patience=PATIENCE):

@@ -10,7 +10,7 @@ import sys
 
 import pytest
 
-from conftest import PATIENCE, wait_until
+from conftest import PATIENCE, read_line, wait_until
 
 PYTHON = "/usr/bin/python3"
 
@@ -47,7 +47,7 @@ def started(lab, name, code, verb="run", **kwargs):
                                stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                                stderr=subprocess.PIPE, **kwargs)
     try:
-        if process.stdout.readline() != "ready\n":
+        if read_line(process) != "ready\n":
             pytest.fail(f"{name}: {process.stderr.read()}")
         yield process
     finally:
@@ -99,7 +99,7 @@ def test_signals_are_forwarded(lab):
         for s in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1,
                   signal.SIGUSR2, signal.SIGWINCH):
             p.send_signal(s)
-            assert p.stdout.readline() == f"{s.name}\n"
+            assert read_line(p) == f"{s.name}\n"
         p.stdin.write("\n")
         p.stdin.flush()
         assert p.wait(PATIENCE) == 7
@@ -482,7 +482,7 @@ def started_in(lab, network, name):
                                stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                                stderr=subprocess.PIPE)
     try:
-        assert process.stdout.readline() == "ready\n", process.stderr.read()
+        assert read_line(process) == "ready\n", process.stderr.read()
         yield process
     finally:
         process.kill()
@@ -564,7 +564,7 @@ sys.stdin.readline()
         with subprocess.Popen(lab.command("run", "h2", "client", "--", PYTHON, "-c", client,
                                           lab.ip("server")), text=True, stdin=subprocess.PIPE,
                               stdout=subprocess.PIPE) as other:
-            assert other.stdout.readline() == "ready\n"
+            assert read_line(other) == "ready\n"
             done = lab.ctl("h1", "connection", "ls")
             assert set(done) == {"connections"}
             assert all(set(c) == CONNECTION for c in done["connections"])

@@ -17,7 +17,7 @@ import uuid
 
 import pytest
 
-from conftest import PATIENCE, ROOT, lab_up, wait_until
+from conftest import PATIENCE, ROOT, lab_up, read_line, wait_until
 
 BUILD = pathlib.Path(os.environ.get("SLIM_BUILD") or ROOT / "build").resolve()
 SLIMD = BUILD / "src" / "slimd" / "slimd"
@@ -613,7 +613,7 @@ def test_the_store_moves_away_and_back(lab):
             def ask():
                 asker.stdin.write("\n")
                 asker.stdin.flush()
-                return json.loads(asker.stdout.readline())
+                return json.loads(read_line(asker))
 
             assert ask() == lab.ip("asker")
             wait_until(lambda: len(lab.ctl("h1", "endpoint", "ls")["endpoints"]) == 3, "all three")
@@ -692,7 +692,7 @@ def test_teardown_removes_everything(killed):
         before = host.traces()
         with host.slimd() as slimd:
             container = run_container(host)
-            assert container.stdout.readline() == "ready\n"
+            assert read_line(container) == "ready\n"
             during = host.traces()
             for what in ("links", "routes", "filters", "pins", "cgroups", "files"):
                 assert during[what] != before[what], what
@@ -716,7 +716,7 @@ def test_teardown_works_where_starting_does_not():
         before = host.traces()
         with host.slimd() as slimd:
             container = run_container(host)
-            assert container.stdout.readline() == "ready\n"
+            assert read_line(container) == "ready\n"
             slimd.kill()
             slimd.wait(PATIENCE)
         pin = host.bpf / "maps" / "ports"
@@ -782,7 +782,7 @@ def test_lab_down_leaves_nothing(killed):
                     for verb, h, name in (("run", "h1", "one"), ("plain", "h2", "two"),
                                           ("baseline", "h1", "three"))]
         for program in programs:
-            assert program.stdout.readline() == "ready\n"
+            assert read_line(program) == "ready\n"
         assert lab_traces(lab.id)
         if killed:
             root = f"{cgroup2()}/slim-lab-{lab.id}"
