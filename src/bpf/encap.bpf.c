@@ -19,7 +19,6 @@
 #include "addr.h"
 
 #include <linux/if_ether.h>
-#include <linux/if_packet.h>
 #include <linux/ip.h>
 #include <linux/pkt_cls.h>
 
@@ -129,7 +128,7 @@ int slim_from_vxlan(struct __sk_buff *skb)
         to = find(tunnel.tunnel_id, ip.daddr);
         if (!to || !(to->flags & SLIM_ENDPOINT_LOCAL))
                 return drop(SLIM_REASON_ENCAP_NO_ENDPOINT);
-        /* The inner MAC address is nobody's: forwarding went by IP address alone. */
-        bpf_skb_change_type(skb, PACKET_HOST);
+        /* The inner MAC address is nobody's; the kernel makes it PACKET_HOST (skb_scrub_packet()).
+         */
         return bpf_redirect_peer(to->ifindex, 0);
 }

@@ -21,7 +21,6 @@
 #include <linux/tcp.h>
 
 #define IP_OFFSET 0x1fff
-#define IP_MF     0x2000
 
 /* Where a SYN comes from and goes to, and where its TCP header begins. */
 struct syn_packet {

@@ -10,8 +10,9 @@
 #include "addr.h"
 
 /*
- * Overwrites what the kernel found; false: the socket is nobody's or has no name yet. The port found
- * tells, as the kernel gives up its own number of it (src_port) when a peer resets a connection.
+ * Overwrites what the kernel found; false: the socket is nobody's or has no name yet. The port
+ * found tells, as the kernel gives up its own number of it (src_port) when a peer resets a
+ * connection.
  */
 static __always_inline bool local_name(struct bpf_sock_addr *ctx, union slim_addr *addr,
                                        __u16 *port)

@@ -77,10 +77,13 @@ static __always_inline int port_add(struct slim_port *p, const struct bind_reque
                         p->walk_free = i;
                         continue;
                 }
-                if (addr_equal(&b->addr, addr))
-                        p->walk_same = i;
-                else if (!((b->claims | q->claims) & SLIM_CLAIMS_ANY))
+                if (addr_equal(&b->addr, addr)) {
+                        /* "::" with and without IPV6_V6ONLY are two bindings. */
+                        if (b->claims == q->claims)
+                                p->walk_same = i;
+                } else if (!((b->claims | q->claims) & SLIM_CLAIMS_ANY)) {
                         continue;
+                }
                 if (!(b->claims & q->claims & (SLIM_CLAIMS_V4 | SLIM_CLAIMS_V6)))
                         continue;
                 /* They overlap. Both must have said that they share. */
@@ -105,7 +108,7 @@ static __always_inline int port_add(struct slim_port *p, const struct bind_reque
                         b->owners++;
                         b->reuse_addr += q->flags.reuse_addr;
                         b->reuse_port += q->flags.reuse_port;
-                        b->claims |= q->claims;
+                        b->claims = q->claims;
                 } else {
                         at = PORT_TAKEN;
                 }

@@ -9,10 +9,13 @@
 #include "../abi/slim-abi.h"
 
 /*
- * How many of each family wait. A burst takes them all and then pays for its own; a waiting socket
- * costs the host about 2.5 KiB. docs/performance.md has the measurement.
+ * How many of each family wait. A burst takes them and then pays for its own; each costs the host
+ * about 2.5 KiB of kernel memory while it waits. docs/performance.md has the measurement, and
+ * tools/measure-pool makes it.
  */
+#ifndef POOL_SIZE
 #define POOL_SIZE 16
+#endif
 
 struct pool {
         int sockets_map;

@@ -23,10 +23,10 @@
 #include "../basic/fd.h"
 #include "../basic/log.h"
 #include "../shared/rpc.h"
+#include "nft.h"
 
 /* Where a bpffs belongs (systemd mounts it there). */
 #define BPFFS "/sys/fs/bpf"
-#include "nft.h"
 
 /* Locally administered; the same on every host, so that a frame's address always fits. */
 static const uint8_t vxlan_mac[6] = {0x02, 0x51, 0x1e, 0x00, 0x00, 0x01};

@@ -147,8 +147,12 @@ class Agent:
                 (pathlib.Path(self.show()["cgroup"]) / "cgroup.procs").read_text().split()]
 
 
+def endpoints_of(lab, host):
+    return sorted(lab.ctl(host, "endpoint", "ls")["endpoints"], key=lambda e: e["name"])
+
+
 def names(lab, host):
-    return sorted(e["name"] for e in lab.ctl(host, "endpoint", "ls")["endpoints"])
+    return [e["name"] for e in endpoints_of(lab, host)]
 
 
 def connections(lab, host):
@@ -157,6 +161,21 @@ def connections(lab, host):
                    str(c["host_peer"]), str(c["peer_endpoint"]), c["cookie"])
                   for c in lab.ctl(host, "connection", "ls")["connections"]
                   if c["state"] in ("established", "listen"))
+
+
+def pinned(lab, host):
+    """The kernel's ids of what a host's slimd has pinned."""
+    base = pathlib.Path("/sys/fs/bpf") / f"slim-lab-{lab.id}" / host
+
+    def show(kind, path):
+        return json.loads(subprocess.run(["bpftool", "-j", kind, "show", "pinned", str(path)],
+                                         check=True, stdout=subprocess.PIPE).stdout)
+
+    links = {p.name: show("link", p) for p in (base / "links").iterdir()}
+    maps = {p.name: show("map", p)["id"] for p in (base / "maps").iterdir()}
+    assert len(links) > 5 and len(maps) > 5
+    return {"links": {n: link["id"] for n, link in links.items()}, "maps": maps,
+            "programs": {link["prog_id"] for link in links.values()}}
 
 
 def daemon(lab, action, hosts=("h1", "h2")):
@@ -186,9 +205,10 @@ def test_everything_goes_on_without_slimd(lab, how):
     with pair(lab) as (a, b):
         b("listen(7000)")
         assert a(f"open_to('old', '{b.address}', 7000)") == a.address
-        endpoints = {h: lab.ctl(h, "endpoint", "ls") for h in ("h1", "h2")}
+        endpoints = {h: endpoints_of(lab, h) for h in ("h1", "h2")}
         standing = {h: connections(lab, h) for h in ("h1", "h2")}
         brokers = a.broker(), b.broker()
+        kernel = pinned(lab, "h1")
         assert all(brokers) and len(standing["h1"]) == 1 and len(standing["h2"]) == 2
 
         daemon(lab, how)
@@ -207,7 +227,11 @@ def test_everything_goes_on_without_slimd(lab, how):
         assert a(f"open_to('new', '{b.address}', 7001)") == a.address
 
         daemon(lab, "start")
-        assert {h: lab.ctl(h, "endpoint", "ls") for h in ("h1", "h2")} == endpoints
+        assert {h: endpoints_of(lab, h) for h in ("h1", "h2")} == endpoints
+        # The same links, with new programs: never a moment without one. And the same maps.
+        taken_over = pinned(lab, "h1")
+        assert taken_over["links"] == kernel["links"] and taken_over["maps"] == kernel["maps"]
+        assert taken_over["programs"].isdisjoint(kernel["programs"])
         assert (a.broker(), b.broker()) == brokers
         for h in ("h1", "h2"):
             assert set(standing[h]) < set(connections(lab, h))

@@ -335,6 +335,31 @@ static void assert_refused(int error)
 
 /* --- opening ---------------------------------------------------------------------------------- */
 
+static void test_open_existing(void **state)
+{
+        struct store_entries list;
+        struct store *s = NULL;
+        int64_t n = 0;
+
+        assert_int_equal(store_open_existing(url, &s), -ENOENT);
+        assert_int_equal(access(db, F_OK), -1);
+        assert_int_equal(store_open(url, &s), 0);
+        assert_int_equal(store_transaction(s, NULL, 0, &(struct store_op){"k", "v", 0}, 1, NULL),
+                         0);
+        store_free(s);
+        assert_int_equal(store_open_existing(url, &s), 0);
+        assert_int_equal(store_get(s, "k", NULL, NULL), 0);
+        store_free(s);
+        /* One that is not open any more. */
+        assert_int_equal(store_get(NULL, "k", NULL, NULL), -EIDRM);
+        assert_int_equal(store_list(NULL, "", &list, NULL), -EIDRM);
+        assert_int_equal(store_transaction(NULL, NULL, 0, NULL, 0, NULL), -EIDRM);
+        assert_int_equal(store_watch(NULL, "", &n, &list), -EIDRM);
+        assert_int_equal(store_lease_grant(NULL, 1, &n), -EIDRM);
+        assert_int_equal(store_lease_keep_alive(NULL, 1), -EIDRM);
+        assert_int_equal(store_lease_revoke(NULL, 1), -EIDRM);
+}
+
 static void test_urls(void **state)
 {
         struct store *s = NULL;
@@ -1471,6 +1496,7 @@ int main(void)
 {
         const struct CMUnitTest tests[] = {
             test(test_urls),
+            test(test_open_existing),
             test(test_file_mode),
             test(test_reopen),
             test(test_empty_file_is_new),
