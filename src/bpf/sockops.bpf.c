@@ -81,7 +81,7 @@ static __always_inline void write_option(struct bpf_sock_ops *ops, struct slim_s
 static __always_inline void listening(struct bpf_sock_ops *ops, struct bpf_sock *sk,
                                       struct slim_socket *s)
 {
-        __u32 hidden = ops->local_port, *n;
+        __u32 hidden = ops->local_port, before, *n;
         struct slim_port_key key = {.endpoint = s->endpoint};
         struct slim_listener_key lkey = {.endpoint = s->endpoint};
         struct slim_port *p;
@@ -105,11 +105,16 @@ static __always_inline void listening(struct bpf_sock_ops *ops, struct bpf_sock 
         if (!p)
                 return count(SLIM_REASON_LISTEN_IN_USE);
 
-        /* Hidden before it can be found, and whether or not it will be. */
-        if (!s->listen_port) {
+        /* Hidden before it can be found, and whether or not it will be. The host port is another
+         * one when it listens again after a shutdown(), which gave up the first. */
+        if (s->listen_port != hidden) {
                 n = bpf_map_lookup_elem(&hidden_ports, &hidden);
                 if (n)
                         __sync_fetch_and_add(n, 1);
+                before = s->listen_port;
+                n = before ? bpf_map_lookup_elem(&hidden_ports, &before) : 0;
+                if (n)
+                        __sync_fetch_and_add(n, -1);
                 s->listen_port = hidden;
         }
         if (s->slot == SLIM_NO_SLOT) {

@@ -44,14 +44,14 @@ pid_t supervisor_pid(const struct supervisor *s)
 /* In the child: only what is safe between fork and exec. Ends in the broker or in _exit(). */
 static void _noreturn_ exec_broker(const struct supervisor *s, const char **argv)
 {
-        const int from[] = {
-            [BROKER_FD_NOTIFY - BROKER_FD_NOTIFY] = s->notify_fd,
-            [BROKER_FD_SOCKETS - BROKER_FD_NOTIFY] = datapath_map_fd(s->d->dp, DATAPATH_SOCKETS),
-            [BROKER_FD_NETNS - BROKER_FD_NOTIFY] = s->netns_fd,
-            [BROKER_FD_CALL - BROKER_FD_NOTIFY] = s->call_fd,
-        };
+        /* In the order of enum broker_fd. */
+        const int from[] = {s->notify_fd, datapath_map_fd(s->d->dp, DATAPATH_SOCKETS), s->netns_fd,
+                            s->call_fd};
         int high[ARRAY_SIZE(from)];
         sigset_t none;
+
+        _Static_assert(ARRAY_SIZE(from) == BROKER_FD_MAX - BROKER_FD_NOTIFY,
+                       "a descriptor of the broker's is missing");
 
         /* Its own session: what a terminal sends to slimd is not for the brokers. */
         setsid();

@@ -339,12 +339,12 @@ def test_brokers_killed_under_load_cost_no_call(lab):
     with pair(lab) as (a, b):
         b("listen(7000)")
         a(f"start_loop('{b.address}', 7000)")
-        for i in range(20):
+        for i in range(14):
             made = a("counts['made']")
             wait_until(lambda: a("counts['made']") > made + 10, "connections")
             killed = a.broker()
             os.kill(killed, signal.SIGKILL)
-            if i % 8 == 7:
+            if i % 6 == 5:
                 # Not before: with slimd and broker both dead, nobody has the notifications.
                 replaced(a, killed)
                 daemon(lab, "kill", ["h1"])

@@ -1,6 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a socket is called when its connection is gone, and when its port is free again."""
+"""
+Sockets that end, or begin anew: what one is called when its connection is gone, when its port is
+free again, and that a listener stays hidden when it listens once more.
+"""
 
+import errno
 import json
 
 import pytest
@@ -44,7 +48,7 @@ def test_a_reset_connection_keeps_its_name(lab, family):
         with open(server.log) as log:
             peer, before, error, after = json.loads(log.read().splitlines()[1])
     prefix = "" if family == "AF_INET" else "::ffff:"
-    assert error == 104
+    assert error == errno.ECONNRESET
     assert peer[:2] == [prefix + lab.ip("client"), port]
     assert before[:2] == [prefix + lab.ip("server"), 8080]
     assert after == before
@@ -71,3 +75,38 @@ print(json.dumps(taken))
 
 def test_a_port_is_free_at_once(lab):
     assert lab.python("h1", "client", CLOSED) == 0
+
+
+LISTEN_AGAIN = """
+import socket
+s = socket.create_server(("0.0.0.0", 8080))
+s.shutdown(socket.SHUT_RDWR)
+s.listen()
+print("ready", flush=True)
+while True:
+    c, _ = s.accept()
+    c.sendall(b"served")
+    c.close()
+"""
+
+TALK = """
+import json, socket, sys
+try:
+    with socket.create_connection((sys.argv[1], int(sys.argv[2])), timeout=20) as s:
+        print(json.dumps(s.recv(100).decode()))
+except OSError as e:
+    print(json.dumps(e.errno))
+"""
+
+
+def test_a_listener_that_listens_again_is_hidden_again(lab):
+    """shutdown() gives its host port up, and listen() takes another one."""
+    with lab.start("run", "h2", "server", "/usr/bin/python3", "-c", LISTEN_AGAIN, ready="ready"):
+        assert lab.python("h1", "client", TALK, lab.ip("server"), 8080) == "served"
+        listener, = [c for c in lab.ctl("h2", "connection", "ls", "--name", "server")["connections"]
+                     if c["state"] == "listen"]
+        assert listener["local"] == "0.0.0.0:8080"
+        address = lab.ctl("h2", "status")["underlay_address"]
+        port = listener["host_local"].rsplit(":", 1)[1]
+        said = lab.host("net", "/usr/bin/python3", "-c", TALK, address, port)
+        assert json.loads(said.stdout) == errno.ECONNREFUSED
