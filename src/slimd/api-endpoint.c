@@ -21,6 +21,7 @@
 #include "cluster.h"
 #include "host.h"
 #include "local.h"
+#include "registry.h"
 
 #define DEFAULT_NETWORK "default"
 #define DEFAULT_PREFIX  "10.77.0.0/16"
@@ -110,7 +111,7 @@ static int want_network(struct api_call *call, const char *name, struct network 
         if (strcmp(name, DEFAULT_NETWORK) != 0)
                 return api_fail(call, -ENOENT, "network \"%s\" does not exist", name);
         inaddr_prefix_parse(DEFAULT_PREFIX, &prefix);
-        r = cluster_create_network(d, name, &prefix, DEFAULT_BLOCK, ret, &other);
+        r = registry_create_network(d, name, &prefix, DEFAULT_BLOCK, ret, &other);
         if (r == -EEXIST && other)
                 return api_fail(call, r,
                                 "the default network's prefix " DEFAULT_PREFIX

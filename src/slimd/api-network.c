@@ -7,6 +7,7 @@
 
 #include "api.h"
 #include "cluster.h"
+#include "registry.h"
 
 /* How long a host's address block is where nobody says: 64 IPv4 addresses. */
 #define BLOCK_BITS_V4 26
@@ -78,8 +79,8 @@ int api_network_create(struct api_call *call)
         if (bits < prefix.bits - family_bits || bits > 128 - family_bits)
                 return api_fail(call, -EINVAL, "block_bits %lld is not between %d and %d",
                                 (long long)bits, prefix.bits - family_bits, 128 - family_bits);
-        r = cluster_create_network(call->d, name, &prefix, (uint8_t)(bits + family_bits), &n,
-                                   &other);
+        r = registry_create_network(call->d, name, &prefix, (uint8_t)(bits + family_bits), &n,
+                                    &other);
         if (r == -EEXIST && other)
                 return api_fail(call, r, "prefix %s overlaps that of network \"%s\"", text, other);
         if (r == -EEXIST)
@@ -116,7 +117,7 @@ int api_network_remove(struct api_call *call)
                 r = api_check_name(call, "name", name);
         if (r < 0)
                 return r;
-        r = cluster_remove_network(call->d, name);
+        r = registry_remove_network(call->d, name);
         if (r == -ENOENT)
                 return api_fail(call, r, "network \"%s\" does not exist", name);
         if (r == -EBUSY)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #pragma once
 /*
- * From the store to the model to the BPF maps, and this host's own entries in the store.
+ * The store as slimd uses it: opened, watched, and opened anew; this host's lease in it.
  */
 #include "slimd.h"
 
@@ -18,21 +18,5 @@ void cluster_stop(struct slimd *d);
 /* Brings the model and the maps up to the store's present state. */
 int cluster_sync(struct slimd *d);
 
-/* Puts an endpoint into the maps, or takes it out. Local ones get their device's ifindex. */
-int cluster_map_endpoint(struct slimd *d, const struct endpoint *e);
-
-/*
- * Publishes an endpoint of this host under its three keys, all new. -EAGAIN: one of them exists.
- * -ENETUNREACH: its network has gone meanwhile.
- */
-int cluster_publish(struct slimd *d, const struct endpoint *e);
-/* The same for one that was published before: its keys are put again, unless another has them
- * (-EEXIST). */
-int cluster_republish(struct slimd *d, const struct endpoint *e);
-int cluster_withdraw(struct slimd *d, const struct endpoint *e);
-
-/* -EEXIST: the name or (named in *ret_other) an overlapping network. */
-int cluster_create_network(struct slimd *d, const char *name, const struct inaddr_prefix *prefix,
-                           uint8_t block_bits, struct network **ret, const char **ret_other);
-/* -ENOENT, -EBUSY: it has endpoints. */
-int cluster_remove_network(struct slimd *d, const char *name);
+/* Notes, and says once, that the store does not answer; Status shows it. r: the negative errno. */
+void cluster_store_failed(struct slimd *d, int r);

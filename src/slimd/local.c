@@ -24,6 +24,8 @@
 #include "address.h"
 #include "cluster.h"
 #include "host.h"
+#include "mirror.h"
+#include "registry.h"
 #include "supervise.h"
 
 struct local {
@@ -367,7 +369,7 @@ static void tear_down(struct local *l)
         remove_device(l);
         local_free(l);
         /* The file goes last but for the store: whoever finds it does all this again. */
-        if (cluster_withdraw(d, &e) < 0)
+        if (registry_withdraw(d, &e) < 0)
                 log_warning("endpoint %s: the store still has it, until this host's lease ends",
                             e.name);
         if (unlink(path) < 0 && errno != ENOENT)
@@ -452,7 +454,7 @@ static int publish(struct slimd *d, const struct local_request *q, const struct 
                 if (r == 0 && !q->addr)
                         r = address_pick(d, n, &e->addr);
                 if (r == 0)
-                        r = cluster_publish(d, e);
+                        r = registry_publish(d, e);
                 if (r == -EAGAIN && cluster_sync(d) < 0)
                         r = -EIO;
         }
@@ -487,7 +489,7 @@ static int bring_up(struct local *l, const struct local_request *q, const char *
         if (r < 0)
                 return r;
         *ret_step = "enter it into the data path";
-        r = cluster_map_endpoint(l->d, &l->e);
+        r = mirror_endpoint(l->d, &l->e);
         if (r < 0)
                 return r;
         *ret_step = "start its broker";
@@ -545,7 +547,7 @@ int local_add(struct slimd *d, const struct local_request *q, struct endpoint **
                 if (r < 0 && l)
                         tear_down(l);
                 else if (r < 0)
-                        (void)cluster_withdraw(d, &e);
+                        (void)registry_withdraw(d, &e);
         }
         if (r < 0) {
                 if (asprintf(ret_error, "cannot %s: %s", step, strerror(-r)) < 0)
@@ -622,7 +624,7 @@ static int adopt(struct local *l)
         r = attach_device(l);
         if (r < 0)
                 return r;
-        r = cluster_map_endpoint(l->d, &l->e);
+        r = mirror_endpoint(l->d, &l->e);
         if (r < 0)
                 return r;
         r = supervise(l, -1);
@@ -656,7 +658,7 @@ void local_adopt_all(struct slimd *d)
 int local_republish_all(struct slimd *d)
 {
         for (struct local *l = d->locals; l; l = l->hh.next) {
-                int r = cluster_republish(d, &l->e);
+                int r = registry_republish(d, &l->e);
 
                 if (r == -EEXIST)
                         log_error("endpoint %s (%u): its name or address was given to another "

@@ -3,10 +3,11 @@
 /*
  * The daemon's state, which its parts share. Each part lists its functions in a header of its own:
  *
- *     datapath.h  programs and maps in the kernel        host.h      devices, sysctls, NAT, cgroups
- *     model.h     what the cluster looks like            cluster.h   store → model → maps
- *     address.h   who gets which address                 local.h     the containers of this host
- *     supervise.h their brokers                          api.h       the socket that clients call
+ *     datapath.h  programs and maps in the kernel     host.h      devices, sysctls, NAT, cgroups
+ *     model.h     what the cluster looks like         cluster.h   the store: opened and watched
+ *     mirror.h    an entry of it → model, maps        registry.h  what slimd writes into it
+ *     address.h   who gets which address              local.h     the containers of this host
+ *     supervise.h their brokers                       api.h       the socket that clients call
  */
 #include <stdbool.h>
 #include <stdint.h>

@@ -16,6 +16,7 @@ import contextlib
 import errno
 import json
 import pathlib
+import select
 import subprocess
 import tempfile
 
@@ -123,6 +124,10 @@ class Remote:
         self.pid = self._answer("start")
 
     def _answer(self, code):
+        # An answer is one line and nothing is sent before it has come, so nothing is left in a buffer.
+        if not select.select([self._process.stdout], [], [], 4 * PATIENCE)[0]:
+            pytest.fail(f"{self.name} does not come back from {code!r}: "
+                        f"{pathlib.Path(self._log).read_text()}")
         line = self._process.stdout.readline()
         if not line:
             pytest.fail(f"{self.name} ended at {code!r}: {pathlib.Path(self._log).read_text()}")

@@ -573,7 +573,7 @@ def test_three_hundred_idle_clients(lab):
             if _ % 100 == 0:
                 assert "parameters" in talker.call("Status")
         assert "parameters" in talker.call("Status")
-    wait_until(lambda: len(os.listdir(f"/proc/{pid}/fd")) == before, "slimd to close them")
+    wait_until(lambda: len(os.listdir(f"/proc/{pid}/fd")) <= before, "slimd to close them")
 
 
 def test_only_root_may_call(lab):

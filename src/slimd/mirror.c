@@ -1,0 +1,266 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "mirror.h"
+
+#include <bpf/bpf.h>
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "../basic/log.h"
+#include "../shared/rpc.h"
+#include "host.h"
+#include "local.h"
+
+/* --- maps ------------------------------------------------------------------------------------- */
+
+/* Without a data path (a teardown) there are no maps, and nothing to write. */
+static int map_put(const struct slimd *d, enum datapath_map map, const void *key, const void *value)
+{
+        if (!d->dp)
+                return 0;
+        if (bpf_map_update_elem(datapath_map_fd(d->dp, map), key, value, BPF_ANY) < 0)
+                return log_error_errno(-errno, "cannot write the map %s: %m, ignoring",
+                                       datapath_map_name(map));
+        return 0;
+}
+
+static void map_delete(const struct slimd *d, enum datapath_map map, const void *key)
+{
+        if (!d->dp)
+                return;
+        if (bpf_map_delete_elem(datapath_map_fd(d->dp, map), key) < 0 && errno != ENOENT)
+                log_error_errno(-errno, "cannot delete from the map %s: %m, ignoring",
+                                datapath_map_name(map));
+}
+
+bool mirror_is_local(const struct slimd *d, const struct endpoint *e)
+{
+        return strcmp(e->host, d->opt.host_name) == 0;
+}
+
+int mirror_endpoint(struct slimd *d, const struct endpoint *e)
+{
+        const struct local *l = mirror_is_local(d, e) ? local_find(d, e->id) : NULL;
+        struct slim_endpoint_key key = {.network = e->network_id, .addr = e->addr};
+        struct slim_endpoint value = {
+            .id = e->id,
+            .network = e->network_id,
+            .addr = e->addr,
+            .host = e->host_addr,
+            .flags = (e->slim ? SLIM_ENDPOINT_SLIM : 0U) |
+                     (mirror_is_local(d, e) ? SLIM_ENDPOINT_LOCAL : 0U),
+            .ifindex = l ? local_ifindex(l) : 0,
+        };
+        int r;
+
+        r = map_put(d, DATAPATH_IDENTITIES, &e->id, &value);
+        if (r == 0)
+                r = map_put(d, DATAPATH_ENDPOINTS, &key, &value);
+        return r;
+}
+
+void mirror_forget_endpoint(struct slimd *d, const struct endpoint *e)
+{
+        struct slim_endpoint_key key = {.network = e->network_id, .addr = e->addr};
+
+        map_delete(d, DATAPATH_ENDPOINTS, &key);
+        map_delete(d, DATAPATH_IDENTITIES, &e->id);
+}
+
+static struct slim_prefix_key prefix_key(const struct network *n)
+{
+        return (struct slim_prefix_key){.prefixlen = n->prefix.bits, .addr = n->prefix.addr};
+}
+
+/* --- what the maps keep when everything is loaded anew ---------------------------------------- */
+
+static bool keep_endpoint(const void *key, void *userdata)
+{
+        const struct slim_endpoint_key *k = key;
+        const struct slimd *d = userdata;
+
+        return model_endpoint_by_addr(&d->model, k->network, &k->addr);
+}
+
+static bool keep_identity(const void *key, void *userdata)
+{
+        const struct slimd *d = userdata;
+
+        return model_endpoint(&d->model, *(const uint32_t *)key);
+}
+
+static bool keep_prefix(const void *key, void *userdata)
+{
+        const struct slimd *d = userdata;
+
+        for (struct network *n = d->model.networks; n; n = n->hh.next) {
+                struct slim_prefix_key k = prefix_key(n);
+
+                if (memcmp(&k, key, sizeof(k)) == 0)
+                        return true;
+        }
+        return false;
+}
+
+static bool keep_host(const void *key, void *userdata)
+{
+        const struct slimd *d = userdata;
+
+        for (struct host *h = d->model.hosts; h; h = h->hh.next)
+                if (inaddr_equal(&h->addr, key))
+                        return true;
+        return false;
+}
+
+void mirror_prune(struct slimd *d)
+{
+        const struct {
+                enum datapath_map map;
+                size_t key_size;
+                bool (*keep)(const void *, void *);
+        } maps[] = {
+            {DATAPATH_ENDPOINTS, sizeof(struct slim_endpoint_key), keep_endpoint},
+            {DATAPATH_IDENTITIES, sizeof(uint32_t), keep_identity},
+            {DATAPATH_PREFIXES, sizeof(struct slim_prefix_key), keep_prefix},
+            {DATAPATH_HOSTS, sizeof(union slim_addr), keep_host},
+        };
+
+        for (size_t i = 0; i < ARRAY_SIZE(maps); i++) {
+                int r = datapath_map_prune(d->dp, maps[i].map, maps[i].key_size, maps[i].keep, d);
+
+                if (r < 0)
+                        log_error_errno(r, "cannot clean the map %s: %m, ignoring",
+                                        datapath_map_name(maps[i].map));
+        }
+}
+
+/* --- one entry of the store ------------------------------------------------------------------- */
+
+static int apply_network(struct slimd *d, const char *name, const char *value)
+{
+        struct network n, *old = model_network(&d->model, name);
+        int r;
+
+        if (old) {
+                struct slim_prefix_key key = prefix_key(old);
+
+                if (!value)
+                        map_delete(d, DATAPATH_PREFIXES, &key);
+                host_network_down(d, old);
+        }
+        if (!value) {
+                if (old)
+                        model_drop_network(&d->model, old);
+                return host_nat_update(d);
+        }
+        r = network_from_json(name, value, &n);
+        if (r == 0)
+                r = model_put_network(&d->model, &n, &old);
+        if (r == 0) {
+                struct slim_prefix_key key = prefix_key(old);
+
+                r = map_put(d, DATAPATH_PREFIXES, &key, &old->id);
+        }
+        if (r == 0)
+                r = host_network_up(d, old);
+        return r < 0 ? r : host_nat_update(d);
+}
+
+static int apply_host(struct slimd *d, const char *name, const char *value)
+{
+        struct host h, *old = model_host(&d->model, name);
+        uint32_t one = 1;
+        int r;
+
+        if (old && !value) {
+                map_delete(d, DATAPATH_HOSTS, &old->addr);
+                model_drop_host(&d->model, old);
+        }
+        if (!value)
+                return 0;
+        r = host_from_json(name, value, &h);
+        if (r < 0)
+                return r;
+        if (old && !inaddr_equal(&old->addr, &h.addr))
+                map_delete(d, DATAPATH_HOSTS, &old->addr);
+        r = model_put_host(&d->model, &h, &old);
+        return r < 0 ? r : map_put(d, DATAPATH_HOSTS, &h.addr, &one);
+}
+
+static int apply_endpoint(struct slimd *d, const char *id_text, const char *value)
+{
+        struct endpoint e, *old;
+        uint64_t id;
+        int r;
+
+        if (parse_uint(id_text, 1, UINT32_MAX, &id) < 0)
+                return -EBADMSG;
+        old = model_endpoint(&d->model, (uint32_t)id);
+        if (!value) {
+                /* A container that lives here is not given up because its lease ran out. */
+                if (old && !local_find(d, old->id)) {
+                        mirror_forget_endpoint(d, old);
+                        model_drop_endpoint(&d->model, old);
+                }
+                return 0;
+        }
+        r = endpoint_from_json((uint32_t)id, value, &e);
+        if (r < 0)
+                return r;
+        if (old && (old->network_id != e.network_id || !inaddr_equal(&old->addr, &e.addr)))
+                mirror_forget_endpoint(d, old);
+        r = model_put_endpoint(&d->model, &e, &old);
+        return r < 0 ? r : mirror_endpoint(d, old);
+}
+
+/* The key that signs and verifies, and the one before it, which still verifies. */
+static int apply_key(struct slimd *d, const char *value)
+{
+        struct slim_key key = {}, old = {};
+        _cleanup_json_ json_t *j = NULL;
+        const char *hex;
+        uint32_t first = 0, second = 1;
+        json_int_t epoch;
+        int fd = datapath_map_fd(d->dp, DATAPATH_KEYS);
+
+        if (!value)
+                return 0; /* keep what we have */
+        j = json_loads(value, 0, NULL);
+        if (!j || json_unpack(j, "{s:I, s:s}", "epoch", &epoch, "key", &hex) < 0 || epoch < 1 ||
+            epoch > UINT32_MAX || strlen(hex) != 32 ||
+            sscanf(hex, "%16llx%16llx", (unsigned long long *)&key.k[0],
+                   (unsigned long long *)&key.k[1]) != 2)
+                return -EBADMSG;
+        key.epoch = (uint32_t)epoch;
+        if (bpf_map_lookup_elem(fd, &first, &old) < 0)
+                return -errno;
+        if (old.epoch == key.epoch && memcmp(old.k, key.k, sizeof(key.k)) == 0)
+                return 0;
+        if (old.epoch && bpf_map_update_elem(fd, &second, &old, BPF_ANY) < 0)
+                return -errno;
+        return bpf_map_update_elem(fd, &first, &key, BPF_ANY) < 0 ? -errno : 0;
+}
+
+void mirror_apply(struct slimd *d, const struct store_entry *e)
+{
+        static const struct {
+                const char *prefix;
+                int (*apply)(struct slimd *d, const char *rest, const char *value);
+        } kinds[] = {
+            {STORE_NETWORKS, apply_network},
+            {STORE_HOSTS, apply_host},
+            {STORE_ENDPOINTS, apply_endpoint},
+        };
+        int r = 0;
+
+        if (strcmp(e->key, STORE_KEY) == 0)
+                r = apply_key(d, e->value);
+        for (size_t i = 0; i < ARRAY_SIZE(kinds); i++) {
+                size_t len = strlen(kinds[i].prefix);
+
+                if (strncmp(e->key, kinds[i].prefix, len) == 0)
+                        r = kinds[i].apply(d, e->key + len, e->value);
+        }
+        if (r < 0)
+                log_error_errno(r, "store entry %s cannot be used: %m, ignoring", e->key);
+}

@@ -1,0 +1,252 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "registry.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "../basic/alloc.h"
+#include "../basic/log.h"
+#include "cluster.h"
+#include "local.h"
+#include "mirror.h"
+
+/* --- this host's endpoints in the store ------------------------------------------------------- */
+
+struct endpoint_keys {
+        char id[sizeof(STORE_ENDPOINTS) + 16];
+        char name[sizeof(STORE_NAMES) + 2UL * (NAME_LEN_MAX + 1)];
+        char addr[sizeof(STORE_ADDRESSES) + NAME_LEN_MAX + 1 + INADDR_TEXT_MAX];
+        char network[sizeof(STORE_NETWORKS) + NAME_LEN_MAX];
+        char id_value[16];
+};
+
+static void endpoint_keys(const struct endpoint *e, struct endpoint_keys *k)
+{
+        char addr[INADDR_TEXT_MAX];
+
+        inaddr_format(&e->addr, addr);
+        snprintf(k->id, sizeof(k->id), STORE_ENDPOINTS "%u", e->id);
+        snprintf(k->name, sizeof(k->name), STORE_NAMES "%s/%s", e->network, e->name);
+        snprintf(k->addr, sizeof(k->addr), STORE_ADDRESSES "%s/%s", e->network, addr);
+        snprintf(k->network, sizeof(k->network), STORE_NETWORKS "%s", e->network);
+        snprintf(k->id_value, sizeof(k->id_value), "%u", e->id);
+}
+
+static int put_endpoint(struct slimd *d, const struct endpoint *e, const struct endpoint_keys *k,
+                        const struct store_compare *compare, size_t n)
+{
+        _cleanup_free_ char *value = endpoint_to_json(e);
+        const struct store_op ops[] = {
+            {.key = k->id, .value = value, .lease = d->lease},
+            {.key = k->name, .value = k->id_value, .lease = d->lease},
+            {.key = k->addr, .value = k->id_value, .lease = d->lease},
+        };
+
+        if (!value)
+                return -ENOMEM;
+        return store_transaction(d->store, compare, n, ops, ARRAY_SIZE(ops), NULL);
+}
+
+int registry_publish(struct slimd *d, const struct endpoint *e)
+{
+        struct endpoint_keys k;
+        int64_t network;
+        int r;
+
+        endpoint_keys(e, &k);
+        /* Compared too, so that a network cannot be removed while it gets its first endpoint. */
+        r = store_get(d->store, k.network, NULL, &network);
+        if (r < 0)
+                return r == -ENOENT ? -ENETUNREACH : r;
+
+        const struct store_compare compare[] = {
+            {.key = k.id},
+            {.key = k.name},
+            {.key = k.addr},
+            {.key = k.network, .revision = network},
+        };
+
+        return put_endpoint(d, e, &k, compare, ARRAY_SIZE(compare));
+}
+
+int registry_republish(struct slimd *d, const struct endpoint *e)
+{
+        const char *keys[2];
+        struct store_compare compare[2] = {};
+        struct endpoint_keys k;
+
+        endpoint_keys(e, &k);
+        keys[0] = k.name;
+        keys[1] = k.addr;
+        for (size_t i = 0; i < ARRAY_SIZE(keys); i++) {
+                _cleanup_free_ char *value = NULL;
+                int r = store_get(d->store, keys[i], &value, &compare[i].revision);
+
+                if (r < 0 && r != -ENOENT)
+                        return r;
+                if (r == 0 && strcmp(value, k.id_value) != 0)
+                        return -EEXIST;
+                compare[i].key = keys[i];
+                if (r == -ENOENT)
+                        compare[i].revision = 0;
+        }
+        return put_endpoint(d, e, &k, compare, ARRAY_SIZE(compare));
+}
+
+/* Deletes the endpoint's keys; a name or an address that another has by now stays. */
+static int delete_keys(struct slimd *d, const struct endpoint *e)
+{
+        struct store_compare compare[2];
+        struct store_op ops[3];
+        struct endpoint_keys k;
+        size_t n = 0;
+
+        endpoint_keys(e, &k);
+
+        const char *const claims[] = {k.name, k.addr};
+
+        for (size_t i = 0; i < ARRAY_SIZE(claims); i++) {
+                _cleanup_free_ char *value = NULL;
+                int64_t revision;
+                int r = store_get(d->store, claims[i], &value, &revision);
+
+                if (r < 0 && r != -ENOENT)
+                        return r;
+                if (r == -ENOENT || strcmp(value, k.id_value) != 0)
+                        continue;
+                compare[n] = (struct store_compare){.key = claims[i], .revision = revision};
+                ops[n++] = (struct store_op){.key = claims[i]};
+        }
+        ops[n] = (struct store_op){.key = k.id};
+        return store_transaction(d->store, compare, n, ops, n + 1, NULL);
+}
+
+int registry_withdraw(struct slimd *d, const struct endpoint *e)
+{
+        struct endpoint *old;
+        int r = -EAGAIN;
+
+        /* Nobody but a lease's end changes the keys of a host's endpoints: once more is enough. */
+        for (int tries = 0; r == -EAGAIN && tries < 3; tries++)
+                r = delete_keys(d, e);
+        if (r < 0) {
+                cluster_store_failed(d, r);
+                return r;
+        }
+        if (!d->dp)
+                return 0; /* at a teardown the rest is of no interest */
+        r = cluster_sync(d);
+        if (r < 0)
+                return r;
+        /* The store had lost it before us. */
+        old = model_endpoint(&d->model, e->id);
+        if (old) {
+                mirror_forget_endpoint(d, old);
+                model_drop_endpoint(&d->model, old);
+        }
+        return 0;
+}
+
+/* --- networks --------------------------------------------------------------------------------- */
+
+int registry_create_network(struct slimd *d, const char *name, const struct inaddr_prefix *prefix,
+                            uint8_t block_bits, struct network **ret, const char **ret_other)
+{
+        struct network n = {.prefix = *prefix, .block_bits = block_bits};
+        char key[sizeof(STORE_NETWORKS) + NAME_LEN_MAX];
+        int r;
+
+        snprintf(key, sizeof(key), STORE_NETWORKS "%s", name);
+        snprintf(n.name, sizeof(n.name), "%s", name);
+        for (int tries = 0; tries < 16; tries++) {
+                _cleanup_free_ char *counter = NULL, *value = NULL;
+                char id_text[16];
+                int64_t counter_revision = 0;
+                uint64_t last = 0;
+
+                r = cluster_sync(d);
+                if (r < 0)
+                        return r;
+                *ret_other = NULL;
+                if (model_network(&d->model, name))
+                        return -EEXIST;
+                for (struct network *o = d->model.networks; o; o = o->hh.next)
+                        if (inaddr_prefix_overlaps(&o->prefix, prefix)) {
+                                *ret_other = o->name;
+                                return -EEXIST;
+                        }
+                r = store_get(d->store, STORE_NETWORK_COUNTER, &counter, &counter_revision);
+                if (r < 0 && r != -ENOENT)
+                        return r;
+                if (r == 0 && parse_uint(counter, 0, 0xfffffe, &last) < 0)
+                        return -ENOSPC; /* 24 bits, as a VXLAN network identifier has */
+                n.id = (uint32_t)last + 1;
+                snprintf(id_text, sizeof(id_text), "%u", n.id);
+                value = network_to_json(&n);
+                if (!value)
+                        return -ENOMEM;
+
+                /* The counter changes with every new network, so two overlapping ones cannot be
+                 * made at the same time. */
+                const struct store_compare compare[] = {
+                    {.key = key},
+                    {.key = STORE_NETWORK_COUNTER, .revision = counter_revision},
+                };
+                const struct store_op ops[] = {
+                    {.key = key, .value = value},
+                    {.key = STORE_NETWORK_COUNTER, .value = id_text},
+                };
+
+                r = store_transaction(d->store, compare, 2, ops, 2, NULL);
+                if (r == -EAGAIN)
+                        continue;
+                if (r < 0)
+                        return r;
+                r = cluster_sync(d);
+                if (r < 0)
+                        return r;
+                *ret = model_network(&d->model, name);
+                return *ret ? 0 : -ENOENT; /* removed again already */
+        }
+        return -EAGAIN;
+}
+
+int registry_remove_network(struct slimd *d, const char *name)
+{
+        char key[sizeof(STORE_NETWORKS) + NAME_LEN_MAX];
+        char names[sizeof(STORE_NAMES) + NAME_LEN_MAX + 1];
+        _cleanup_(store_entries_done) struct store_entries used = {};
+        _cleanup_(store_entries_done) struct store_entries late = {};
+        _cleanup_free_ char *value = NULL;
+        struct store_compare compare = {.key = key};
+        struct store_op op = {.key = key};
+        int r;
+
+        snprintf(key, sizeof(key), STORE_NETWORKS "%s", name);
+        snprintf(names, sizeof(names), STORE_NAMES "%s/", name);
+        r = store_get(d->store, key, &value, &compare.revision);
+        if (r < 0)
+                return r;
+        r = store_list(d->store, names, &used, NULL);
+        if (r < 0)
+                return r;
+        if (used.n > 0)
+                return -EBUSY;
+        r = store_transaction(d->store, &compare, 1, &op, 1, NULL);
+        if (r < 0)
+                return r;
+        /* Nothing is published into it from now on; an endpoint that was just before has it back.
+         */
+        r = store_list(d->store, names, &late, NULL);
+        if (r == 0 && late.n > 0) {
+                compare.revision = 0;
+                op.value = value;
+                r = store_transaction(d->store, &compare, 1, &op, 1, NULL);
+                if (r == 0)
+                        r = -EBUSY;
+        }
+        (void)cluster_sync(d);
+        return r;
+}

@@ -1,0 +1,22 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+/*
+ * What slimd writes into the store when it is asked to: endpoints of this host, and networks.
+ */
+#include "slimd.h"
+
+/*
+ * Publishes an endpoint of this host under its three keys, all new. -EAGAIN: one of them exists.
+ * -ENETUNREACH: its network has gone meanwhile.
+ */
+int registry_publish(struct slimd *d, const struct endpoint *e);
+/* The same for one that was published before: its keys are put again, unless another has them
+ * (-EEXIST). */
+int registry_republish(struct slimd *d, const struct endpoint *e);
+int registry_withdraw(struct slimd *d, const struct endpoint *e);
+
+/* -EEXIST: the name or (named in *ret_other) an overlapping network. */
+int registry_create_network(struct slimd *d, const char *name, const struct inaddr_prefix *prefix,
+                            uint8_t block_bits, struct network **ret, const char **ret_other);
+/* -ENOENT, -EBUSY: it has endpoints. */
+int registry_remove_network(struct slimd *d, const char *name);
