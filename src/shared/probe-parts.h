@@ -51,7 +51,7 @@ int probe_lpm_trie(char *detail, size_t size);
 
 /* probe-seccomp.c: notifications */
 int probe_notify(char *detail, size_t size);
-int probe_addfd_send(char *detail, size_t size);
+int probe_addfd(char *detail, size_t size);
 int probe_sync_wake_up(char *detail, size_t size);
 
 /* probe-net.c: devices, NAT, sock_diag */

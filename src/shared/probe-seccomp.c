@@ -115,7 +115,9 @@ static int answer(int notify_fd, char *detail, size_t size)
 {
         _cleanup_free_ struct seccomp_notif *n = NULL;
         struct pollfd p = {.fd = notify_fd, .events = POLLIN};
-        struct seccomp_notif_addfd add = {.flags = SECCOMP_ADDFD_FLAG_SEND};
+        struct seccomp_notif_addfd add = {};
+        struct seccomp_notif_resp *resp;
+        _cleanup_free_ void *resp_memory = NULL;
         struct seccomp_notif_sizes sizes;
         int r;
 
@@ -133,12 +135,22 @@ static int answer(int notify_fd, char *detail, size_t size)
                 return probe_say(detail, size, -errno, "SECCOMP_IOCTL_NOTIF_RECV: %m");
         add.id = n->id;
         add.srcfd = (__u32)notify_fd; /* any descriptor will do */
-        if (ioctl(notify_fd, SECCOMP_IOCTL_NOTIF_ADDFD, &add) < 0)
+        r = ioctl(notify_fd, SECCOMP_IOCTL_NOTIF_ADDFD, &add);
+        if (r < 0)
                 return probe_say(detail, size, -errno, "SECCOMP_IOCTL_NOTIF_ADDFD: %m");
+        resp_memory = calloc(1, sizes.seccomp_notif_resp > sizeof(*resp) ? sizes.seccomp_notif_resp
+                                                                         : sizeof(*resp));
+        resp = resp_memory;
+        if (!resp)
+                return probe_say(detail, size, -ENOMEM, "%m");
+        resp->id = n->id;
+        resp->val = r;
+        if (ioctl(notify_fd, SECCOMP_IOCTL_NOTIF_SEND, resp) < 0)
+                return probe_say(detail, size, -errno, "SECCOMP_IOCTL_NOTIF_SEND: %m");
         return 0;
 }
 
-int probe_addfd_send(char *detail, size_t size)
+int probe_addfd(char *detail, size_t size)
 {
         _cleanup_(caller_clear) struct caller c = {.notify_fd = -1};
         int r, status;

@@ -67,8 +67,8 @@ static const struct probe probes[] = {
     {"notify", true, "seccomp notifications, which socket() is answered through",
      "use a kernel with CONFIG_SECCOMP_FILTER, and run it under no filter that has them",
      probe_notify},
-    {"addfd_send", true, "a socket as the answer to a notification (ADDFD with SEND)",
-     "use a kernel with it (5.14 or later)", probe_addfd_send},
+    {"addfd", true, "a socket as the answer to a notification (ADDFD, WAIT_KILLABLE_RECV)",
+     "use a kernel with it (5.19 or later)", probe_addfd},
     {"sync_wake_up", false, "notifications that stay on one processor (SYNC_WAKE_UP)",
      "it makes socket() faster: use a kernel with it (6.6 or later)", probe_sync_wake_up},
 

@@ -137,7 +137,7 @@ static int become_nobody(void)
 static void test_unprivileged(void **state)
 {
         static const char *const ids[] = {"privileges", "connect4", "sk_lookup",  "set_retval",
-                                          "hdr_opt",    "lru_hash", "sk_storage", "addfd_send",
+                                          "hdr_opt",    "lru_hash", "sk_storage", "addfd",
                                           "veth",       "vxlan",    "masquerade"};
         char detail[PROBE_DETAIL_MAX];
 
@@ -286,7 +286,7 @@ static void test_under_a_filter(void **state)
 {
         char detail[PROBE_DETAIL_MAX];
 
-        assert_int_equal(run_without("addfd_send", under_a_filter, detail), -EBUSY);
+        assert_int_equal(run_without("addfd", under_a_filter, detail), -EBUSY);
         assert_int_equal(run_without("notify", under_a_filter, detail), 0);
 }
 
