@@ -6,6 +6,7 @@
  * processes of their own. It may be killed at any moment and started again.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <getopt.h>
 #include <limits.h>
 #include <signal.h>
@@ -217,6 +218,9 @@ static int fill_in(struct slimd *d, bool teardown, struct defaults *f)
         } else if (access(o->broker, X_OK) < 0) {
                 return log_error_errno(-errno, "--broker \"%s\" cannot be run: %m", o->broker);
         }
+        d->broker_fd = open(o->broker, O_PATH | O_CLOEXEC);
+        if (d->broker_fd < 0)
+                return log_error_errno(-errno, "cannot open %s: %m", o->broker);
         return 0;
 }
 
@@ -350,6 +354,7 @@ int main(int argc, char **argv)
             .opt = {.run_dir = "/run/slim", .bpf_dir = "/sys/fs/bpf/slim"},
             .since = time(NULL),
             .run_dir_fd = -1,
+            .broker_fd = -1,
         };
         struct defaults defaults;
         bool want_teardown = false;
@@ -373,5 +378,6 @@ int main(int argc, char **argv)
                 netlink_free(d.nl);
         sd_event_unref(d.event);
         safe_close(d.run_dir_fd);
+        safe_close(d.broker_fd);
         return r < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
 }

@@ -35,6 +35,10 @@ struct slimd {
         struct slimd_options opt;
         sd_event *event;
 
+        /* The broker's program, open: an upgrade that replaces the file while this slimd runs does
+         * not make it start a broker that it does not know how to talk to. */
+        int broker_fd;
+
         struct netlink *nl;
         struct netlink_link underlay;
         union slim_addr underlay_addr;

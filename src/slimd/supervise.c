@@ -44,13 +44,13 @@ pid_t supervisor_pid(const struct supervisor *s)
 /* In the child: only what is safe between fork and exec. Ends in the broker or in _exit(). */
 static void _noreturn_ exec_broker(const struct supervisor *s, const char **argv)
 {
-        /* In the order of enum broker_fd. */
+        /* In the order of enum broker_fd, and the program itself. */
         const int from[] = {s->notify_fd, datapath_map_fd(s->d->dp, DATAPATH_SOCKETS), s->netns_fd,
-                            s->call_fd};
+                            s->call_fd, s->d->broker_fd};
         int high[ARRAY_SIZE(from)];
         sigset_t none;
 
-        _Static_assert(ARRAY_SIZE(from) == BROKER_FD_MAX - BROKER_FD_NOTIFY,
+        _Static_assert(ARRAY_SIZE(from) == BROKER_FD_MAX + 1 - BROKER_FD_NOTIFY,
                        "a descriptor of the broker's is missing");
 
         /* Its own session: what a terminal sends to slimd is not for the brokers. */
@@ -68,9 +68,11 @@ static void _noreturn_ exec_broker(const struct supervisor *s, const char **argv
         for (size_t i = 0; i < ARRAY_SIZE(from); i++)
                 if (dup2(high[i], BROKER_FD_NOTIFY + (int)i) < 0)
                         _exit(EXIT_FAILURE);
-        if (syscall(__NR_close_range, BROKER_FD_MAX, ~0U, 0) < 0)
+        if (syscall(__NR_close_range, BROKER_FD_MAX + 1, ~0U, 0) < 0 ||
+            fcntl(BROKER_FD_MAX, F_SETFD, FD_CLOEXEC) < 0)
                 _exit(EXIT_FAILURE);
-        execv(argv[0], (char **)(uintptr_t)argv); /* POSIX: the strings are not written to */
+        /* POSIX: the strings are not written to. */
+        execveat(BROKER_FD_MAX, "", (char **)(uintptr_t)argv, environ, AT_EMPTY_PATH);
         _exit(EXIT_FAILURE);
 }
 

@@ -128,12 +128,12 @@ def wait_until(condition, what, patience=PATIENCE):
 
 
 @contextlib.contextmanager
-def lab_up(hosts=2):
+def lab_up(hosts=2, build=None):
     lab = Lab("t" + uuid.uuid4().hex[:8])
     reaper = subprocess.Popen([sys.executable, "-c", _REAPER, str(LAB), lab.id],
                               stdin=subprocess.PIPE)
     try:
-        lab.verb("up", "--hosts", hosts, timeout=120)
+        lab.verb(*(["--bin", build] if build else []), "up", "--hosts", hosts, timeout=120)
         yield lab
     finally:
         reaper.stdin.close()

@@ -3,12 +3,13 @@
  * Many short connections, for test_many.py:
  *
  *   short-connections serve PORT N           "ready", and after N connections: how many came from
- *                                            where the client said, and the descriptors before, after
- *   short-connections connect ADDRESS PORT N how many went as they should
+ *                                            where the client said, and the descriptors before,
+ * after short-connections connect ADDRESS PORT N how many went as they should
  *
- * The client says its own port and the server what accept() told it; the server closes first. So the
- * client's ports are free again at once, as they have to be: an address has 28,232 of them. And the
- * server's host, with 60 s of TIME_WAIT for each, has to take a SYN from a port that it remembers.
+ * The client says its own port and the server what accept() told it; the server closes first. So
+ * the client's ports are free again at once, as they have to be: an address has 28,232 of them. And
+ * the server's host, with 60 s of TIME_WAIT for each, has to take a SYN from a port that it
+ * remembers.
  */
 #include <arpa/inet.h>
 #include <dirent.h>

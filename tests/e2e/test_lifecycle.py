@@ -10,13 +10,16 @@ import contextlib
 import json
 import os
 import pathlib
+import shutil
 import signal
 import subprocess
 import threading
 
 import pytest
 
-from conftest import PATIENCE, lab_up, read_line, wait_until
+from conftest import PATIENCE, ROOT, lab_up, read_line, wait_until
+
+BUILD = pathlib.Path(os.environ.get("SLIM_BUILD") or ROOT / "build").resolve()
 
 AGENT = """
 import errno, json, socket, sys, threading
@@ -503,3 +506,17 @@ def test_killed_with_the_whole_host(lab):
             check_gone(other, a, gone)
             with Agent(other, "h1", "alice") as again:
                 assert again(f"once('{b.address}', 7000)") == again.address
+
+
+def test_a_replaced_broker_file_is_not_started(lab, tmp_path):
+    """slimd starts the broker that was there when it began, whatever an upgrade puts in its place."""
+    build = tmp_path / "build"
+    for part in ("slimd/slimd", "broker/slim-broker", "slimctl/slimctl"):
+        (build / "src" / part).parent.mkdir(parents=True)
+        shutil.copy2(BUILD / "src" / part, build / "src" / part)
+    with lab_up(hosts=1, build=build) as own:
+        broker = build / "src/broker/slim-broker"
+        broker.rename(broker.with_suffix(".old"))
+        broker.write_text("#!/bin/sh\nexit 1\n")
+        broker.chmod(0o755)
+        assert own.python("h1", "after", "import socket; s = socket.socket(); print(s.fileno())") > 2
