@@ -83,7 +83,8 @@ class Lab:
         that its output has when it serves; its output is in the file .log. Ended by its id.
         """
         words = [kind, host, "--", *argv] if kind == "host" else [kind, host, name, "--", *argv]
-        with tempfile.NamedTemporaryFile("w+", suffix=".log") as log:
+        with tempfile.NamedTemporaryFile("w+", suffix=".log",
+                                         dir=f"/run/slim-lab/{self.id}") as log:
             process = subprocess.Popen(self.command(*words), stdin=subprocess.DEVNULL,
                                        stdout=log, stderr=subprocess.STDOUT, cwd=cwd)
             process.log = log.name
