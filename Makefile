@@ -12,6 +12,7 @@ $(BUILD)/build.ninja:
 
 # These two do all their own set-up on a fresh Debian 12, as root.
 check:
+	@tools/install-packages build test
 	@tools/check
 
 demo:
