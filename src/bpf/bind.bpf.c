@@ -14,13 +14,6 @@
 #include <asm-generic/errno.h>
 #include <bpf/bpf_core_read.h>
 
-static __always_inline int refuse(int error, enum slim_reason reason)
-{
-        count(reason);
-        bpf_set_retval(-error);
-        return 0;
-}
-
 static __always_inline struct bind_flags flags_of(struct bpf_sock *sk)
 {
         struct sock_common___slim *sc = (void *)bpf_skc_to_tcp_sock(sk);

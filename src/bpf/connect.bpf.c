@@ -23,13 +23,6 @@ struct destination {
         __u16 port;
 };
 
-static __always_inline int refuse(int error, enum slim_reason reason)
-{
-        count(reason);
-        bpf_set_retval(-error);
-        return 0;
-}
-
 /* 1: connect to *d, as rewritten; 0: refused, with the errno set. */
 static __always_inline int connect_to(struct slim_socket *s, struct destination *d)
 {

@@ -158,3 +158,11 @@ static __always_inline void count(enum slim_reason reason)
         if (n)
                 *n += 1; /* per CPU, and these programs do not interrupt one another */
 }
+
+/* What a cgroup program returns to refuse a call with this (positive) errno. */
+static __always_inline int refuse(int error, enum slim_reason reason)
+{
+        count(reason);
+        bpf_set_retval(-error);
+        return 0;
+}
