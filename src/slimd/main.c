@@ -34,7 +34,8 @@ static void usage(FILE *to)
         fputs("Usage: slimd [OPTION…]\n"
               "Serves one host's part of a Slim container network, in the foreground.\n\n"
               "  --run-dir DIR      API socket and state (default: /run/slim)\n"
-              "  --bpf-dir DIR      pinned programs and maps (default: /sys/fs/bpf/slim)\n"
+              "  --bpf-dir DIR      pinned programs and maps (default: slim, below where\n"
+              "                     bpffs is mounted)\n"
               "  --cgroup DIR       cgroup2 directory of the containers (default: slim, below\n"
               "                     where cgroup2 is mounted)\n"
               "  --store URL        cluster state (default: sqlite:/var/lib/slim/store.db)\n"
@@ -49,6 +50,7 @@ static void usage(FILE *to)
 }
 
 struct defaults {
+        char bpf_dir[PATH_MAX];
         char cgroup[PATH_MAX];
         char host_name[HOST_NAME_MAX + 1];
         char underlay[16];
@@ -160,6 +162,17 @@ static int check_not_empty(const struct slimd_options *o)
         return 0;
 }
 
+/* The directory "slim" below where a file system of this type is mounted. -ENOENT: nowhere. */
+static int find_place(const char *type, char ret[PATH_MAX])
+{
+        char mount[PATH_MAX];
+        int r = mounts_find(type, mount, sizeof(mount));
+
+        if (r < 0)
+                return r;
+        return snprintf(ret, PATH_MAX, "%s/slim", mount) >= PATH_MAX ? -ENAMETOOLONG : 0;
+}
+
 static int fill_in(struct slimd *d, bool teardown, struct defaults *f)
 {
         struct slimd_options *o = &d->opt;
@@ -168,18 +181,22 @@ static int fill_in(struct slimd *d, bool teardown, struct defaults *f)
         r = check_not_empty(o);
         if (r < 0)
                 return r;
+        if (!o->bpf_dir) {
+                r = find_place("bpf", f->bpf_dir);
+                if (r == -ENOENT) /* not mounted: host_prepare() mounts it there */
+                        r = snprintf(f->bpf_dir, sizeof(f->bpf_dir), "/sys/fs/bpf/slim");
+                if (r < 0)
+                        return log_error_errno(r, "cannot find the BPF file system: %m: give a "
+                                                  "directory on one with --bpf-dir");
+                o->bpf_dir = f->bpf_dir;
+        }
         if (!o->cgroup) {
-                char mount[PATH_MAX];
-
-                r = mounts_find("cgroup2", mount, sizeof(mount));
+                r = find_place("cgroup2", f->cgroup);
                 if (r < 0) {
                         log_error("no cgroup2 is mounted: mount -t cgroup2 cgroup2 /sys/fs/cgroup, "
                                   "or give --cgroup");
                         return r;
                 }
-                if (snprintf(f->cgroup, sizeof(f->cgroup), "%s/slim", mount) >=
-                    (int)sizeof(f->cgroup))
-                        return -ENAMETOOLONG;
                 o->cgroup = f->cgroup;
         }
         if (!o->store) {
@@ -351,7 +368,7 @@ static int run(struct slimd *d, bool want_teardown, struct defaults *defaults)
 int main(int argc, char **argv)
 {
         struct slimd d = {
-            .opt = {.run_dir = "/run/slim", .bpf_dir = "/sys/fs/bpf/slim"},
+            .opt = {.run_dir = "/run/slim"},
             .since = time(NULL),
             .run_dir_fd = -1,
             .broker_fd = -1,

@@ -7,11 +7,13 @@ import hashlib
 import json
 import os
 import pathlib
+import select
 import shutil
 import signal
 import socket
 import sqlite3
 import subprocess
+import sys
 import tempfile
 import uuid
 
@@ -42,9 +44,9 @@ def output(*argv):
 class Host:
     """A network namespace with an underlay device, and places for one slimd."""
 
-    def __init__(self):
-        self.name = "slimd-t" + uuid.uuid4().hex[:8]
-        self.dir = pathlib.Path(tempfile.mkdtemp(prefix="slimd-t"))
+    def __init__(self, name=None, directory=None):
+        self.name = name or "slimd-t" + uuid.uuid4().hex[:8]
+        self.dir = pathlib.Path(directory or tempfile.mkdtemp(prefix="slimd-t"))
         self.run = self.dir / "run"
         self.store = self.dir / "store"
         self.cgroup = pathlib.Path(cgroup2()) / self.name
@@ -58,6 +60,13 @@ class Host:
         output("ip", "-n", self.name, "link", "set", "lo", "up")
 
     def remove(self):
+        """Also after a run that was killed, whose slimd lives."""
+        with contextlib.suppress(OSError, ValueError, subprocess.SubprocessError):
+            pid = json.loads(self.ctl("--json", "status").stdout)["pid"]
+            pidfd = os.pidfd_open(pid)
+            signal.pidfd_send_signal(pidfd, signal.SIGTERM)
+            select.select([pidfd], [], [], PATIENCE)
+            os.close(pidfd)
         for kind in ("brokers", "containers"):
             with contextlib.suppress(OSError):
                 (self.cgroup / kind / "cgroup.kill").write_text("1")
@@ -66,8 +75,9 @@ class Host:
         subprocess.run(["ip", "netns", "del", self.name], stderr=subprocess.DEVNULL)
         shutil.rmtree(self.dir, ignore_errors=True)
         shutil.rmtree(self.bpf, ignore_errors=True)
-        with contextlib.suppress(OSError):
-            os.rmdir(self.cgroup)
+        for directory, _, _ in os.walk(self.cgroup, topdown=False):
+            with contextlib.suppress(OSError):
+                os.rmdir(directory)
 
     def argv(self, *more, **options):
         values = {"run-dir": self.run, "bpf-dir": self.bpf, "cgroup": self.cgroup,
@@ -126,11 +136,18 @@ class Host:
 @contextlib.contextmanager
 def a_host():
     host = Host()
+    # Ends when the test run does, however it does, and then clears up.
+    reaper = subprocess.Popen(
+        [sys.executable, "-c", "import os, sys; os.setsid(); sys.path[:0] = sys.argv[1:2]; "
+         "os.read(0, 1); import test_daemon; test_daemon.Host(*sys.argv[2:]).remove()",
+         str(pathlib.Path(__file__).parent), host.name, str(host.dir)],
+        stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         host.make()
         yield host
     finally:
-        host.remove()
+        reaper.stdin.close()
+        reaper.wait(2 * PATIENCE)
 
 
 @pytest.fixture(scope="module")
