@@ -63,6 +63,7 @@ enum slim_peer_kind {
 enum slim_bind_flags {
         SLIM_BIND_REUSE_ADDR = 1 << 0,
         SLIM_BIND_REUSE_PORT = 1 << 1,
+        SLIM_BIND_BY_LISTEN = 1 << 2, /* there was no bind() */
 };
 
 #define SLIM_NO_SLOT 0xff

@@ -3,9 +3,9 @@
  * cgroup/bind4 and bind6: may a container's socket have this local address and port?
  *
  * Runs in __inet_bind() before the kernel's own checks. The answer comes from the container's
- * table (ports.h); the kernel then takes an ephemeral host port, on the wildcard address or, for a
- * loopback address, on that one. Port 0 picks a free virtual port here, as
- * inet_csk_find_open_port() does.
+ * table (ports.h); the kernel notes the wildcard address or, for a loopback address, that one, and
+ * takes no host port before connect() or listen() (IP_BIND_ADDRESS_NO_PORT, set by the broker).
+ * Port 0 picks a free virtual port here, as inet_csk_find_open_port() does.
  *
  * Not covered: the privileged-port check, which the kernel makes on the port that it sees (0).
  */
@@ -27,6 +27,22 @@ static __always_inline struct bind_flags flags_of(struct bpf_sock *sk)
         return f;
 }
 
+/*
+ * Does a socket's binding count for nothing? So it does when listen() made it and is over, and when
+ * the kernel refused the bind() that came before: a loopback address that the host has not.
+ */
+static __always_inline bool is_void(struct bpf_sock *sk, const struct slim_socket *s)
+{
+        __be32 v4 = sk->src_ip4;
+
+        barrier_var(v4);
+        if (s->bind_flags & SLIM_BIND_BY_LISTEN)
+                return true;
+        if (!addr_is_loopback(&s->bound_addr))
+                return false;
+        return !(v4 | sk->src_ip6[0] | sk->src_ip6[1] | sk->src_ip6[2] | sk->src_ip6[3]);
+}
+
 /* 1: *addr is what the kernel shall bind to (port 0); 0: refused, with the errno set. */
 static __always_inline int bind_to(struct bpf_sock_addr *ctx, struct slim_socket *s,
                                    union slim_addr *addr, __u16 port)
@@ -34,9 +50,13 @@ static __always_inline int bind_to(struct bpf_sock_addr *ctx, struct slim_socket
         struct bind_request q = {.endpoint = s->endpoint, .addr = *addr, .port = port};
 
         if (ctx->sk->src_port || ctx->sk->state != BPF_TCP_CLOSE)
-                return 1; /* the kernel says EINVAL to a second bind() */
+                return 1; /* the kernel says EINVAL to a second bind(), */
+        if (s->owner && !is_void(ctx->sk, s)) {
+                bpf_set_retval(-EINVAL); /* and would not to this one, as it has no port yet */
+                return 0;
+        }
         if (s->owner)
-                port_release(s); /* the kernel refused the bind() that came before */
+                port_release(s);
 
         if (!addr_is_any4(addr) && !addr_is_any6(addr) && !addr_is_loopback(addr) &&
             !addr_equal(addr, &s->addr))

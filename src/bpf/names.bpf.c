@@ -10,7 +10,8 @@
 #include "addr.h"
 
 /*
- * Overwrites what the kernel found; false: the socket is nobody's or has no name yet. The port
+ * Overwrites what the kernel found; false: the socket is nobody's or has no name yet. Bound is what
+ * the table says, since the kernel has no port before connect() or listen(). For the rest the port
  * found tells, as the kernel gives up its own number of it (src_port) when a peer resets a
  * connection.
  */
@@ -19,7 +20,7 @@ static __always_inline bool local_name(struct bpf_sock_addr *ctx, union slim_add
 {
         struct slim_socket *s = bpf_sk_storage_get(&sockets, ctx->sk, 0, 0);
 
-        if (!s || !*port)
+        if (!s || (!*port && !s->bound_port))
                 return false;
         if (s->bound_port)
                 *port = s->bound_port;

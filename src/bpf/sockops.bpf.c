@@ -99,6 +99,7 @@ static __always_inline void listening(struct bpf_sock_ops *ops, struct bpf_sock 
                 if (q.binding < 0)
                         return count(SLIM_REASON_LISTEN_IN_USE);
                 port_hold(s, &q, bpf_get_socket_cookie(ops));
+                s->bind_flags |= SLIM_BIND_BY_LISTEN;
         }
         key.port = s->bound_port;
         p = bpf_map_lookup_elem(&ports, &key);

@@ -2,6 +2,7 @@
 #include "pool.h"
 
 #include <errno.h>
+#include <netinet/in.h>
 #include <string.h>
 #include <sys/socket.h>
 
@@ -25,14 +26,34 @@ void pool_done(struct pool *pool)
                         safe_close(pool->family[i].fd[--pool->family[i].n]);
 }
 
+/*
+ * What lets the programs choose a socket's local end when it connects or listens, and not before:
+ * bind() takes no host port (it has been given a virtual one), and a connection to a plain
+ * container may have the overlay address as its source. (SOL_IP's are those of IPv6 sockets too.)
+ */
+static int set_local_end(int fd)
+{
+        static const int options[] = {IP_BIND_ADDRESS_NO_PORT, IP_TRANSPARENT};
+        const int on = 1;
+
+        for (size_t i = 0; i < ARRAY_SIZE(options); i++)
+                if (setsockopt(fd, SOL_IP, options[i], &on, sizeof(on)) < 0)
+                        return -errno;
+        return 0;
+}
+
 /* A socket with its identity, or the errno: the two are never apart. */
 static int socket_new(const struct pool *pool, int family)
 {
         _cleanup_close_ int fd = -1;
+        int r;
 
         fd = socket(family, SOCK_STREAM | SOCK_CLOEXEC, 0);
         if (fd < 0)
                 return -errno;
+        r = set_local_end(fd);
+        if (r < 0)
+                return r;
         if (bpf_map_update_elem(pool->sockets_map, &fd, &pool->identity, BPF_NOEXIST) < 0)
                 return -errno;
         return TAKE_FD(fd);
