@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Addresses, routes and neighbours. An address's family is told by its being v4-mapped or not. */
+/* Addresses, routes, rules and neighbours. An address's family is told by its being v4-mapped or
+ * not. */
 #include <errno.h>
+#include <linux/fib_rules.h>
 #include <linux/if_addr.h>
 #include <linux/neighbour.h>
 #include <linux/rtnetlink.h>
@@ -104,8 +106,8 @@ int netlink_addr_get(struct netlink *nl, uint32_t ifindex, int family, union sli
         return 0;
 }
 
-int netlink_addr_add(struct netlink *nl, uint32_t ifindex, const union slim_addr *addr,
-                     uint8_t bits)
+static int run_addr(struct netlink *nl, uint32_t ifindex, const union slim_addr *addr, uint8_t bits,
+                    uint16_t type, uint16_t flags)
 {
         uint8_t family = addr_family(addr);
         struct netlink_request req;
@@ -113,7 +115,7 @@ int netlink_addr_add(struct netlink *nl, uint32_t ifindex, const union slim_addr
 
         if (bits > family_bits(family))
                 return -EINVAL;
-        ifa = netlink_request_init(&req, RTM_NEWADDR, NLM_F_CREATE | NLM_F_EXCL, sizeof(*ifa));
+        ifa = netlink_request_init(&req, type, flags, sizeof(*ifa));
         ifa->ifa_family = family;
         ifa->ifa_prefixlen = bits;
         ifa->ifa_index = ifindex;
@@ -127,17 +129,35 @@ int netlink_addr_add(struct netlink *nl, uint32_t ifindex, const union slim_addr
         return netlink_request_run(nl, &req, NULL, NULL);
 }
 
+int netlink_addr_add(struct netlink *nl, uint32_t ifindex, const union slim_addr *addr,
+                     uint8_t bits)
+{
+        return run_addr(nl, ifindex, addr, bits, RTM_NEWADDR, NLM_F_CREATE | NLM_F_EXCL);
+}
+
+int netlink_addr_del(struct netlink *nl, uint32_t ifindex, const union slim_addr *addr,
+                     uint8_t bits)
+{
+        return run_addr(nl, ifindex, addr, bits, RTM_DELADDR, 0);
+}
+
 /* --- routes ----------------------------------------------------------------------------------- */
 
 static int run_route(struct netlink *nl, const struct netlink_route *route, uint16_t type,
                      uint16_t flags)
 {
+        static const uint8_t types[] = {
+            [NETLINK_ROUTE_UNICAST] = RTN_UNICAST,
+            [NETLINK_ROUTE_UNREACHABLE] = RTN_UNREACHABLE,
+            [NETLINK_ROUTE_LOCAL] = RTN_LOCAL,
+        };
         bool unicast = route->kind == NETLINK_ROUTE_UNICAST;
+        bool device = route->kind != NETLINK_ROUTE_UNREACHABLE;
         uint8_t family = addr_family(&route->dst);
         struct netlink_request req;
         struct rtmsg *rtm;
 
-        if (route->dst_bits > family_bits(family) || (unicast && route->ifindex == 0))
+        if (route->dst_bits > family_bits(family) || (device && route->ifindex == 0))
                 return -EINVAL;
         if ((unicast && route->gateway && addr_family(route->gateway) != family) ||
             (route->source && addr_family(route->source) != family))
@@ -145,23 +165,25 @@ static int run_route(struct netlink *nl, const struct netlink_route *route, uint
         rtm = netlink_request_init(&req, type, flags, sizeof(*rtm));
         rtm->rtm_family = family;
         rtm->rtm_dst_len = route->dst_bits;
-        rtm->rtm_table = RT_TABLE_MAIN;
-        rtm->rtm_type = unicast ? RTN_UNICAST : RTN_UNREACHABLE;
+        rtm->rtm_table = RT_TABLE_UNSPEC; /* too small for it: RTA_TABLE has it */
+        rtm->rtm_type = types[route->kind];
         if (type == RTM_DELROUTE) {
                 rtm->rtm_scope = RT_SCOPE_NOWHERE; /* any */
         } else {
                 rtm->rtm_protocol = RTPROT_STATIC;
-                rtm->rtm_scope = unicast && !route->gateway ? RT_SCOPE_LINK : RT_SCOPE_UNIVERSE;
+                rtm->rtm_scope = route->kind == NETLINK_ROUTE_LOCAL ? RT_SCOPE_HOST
+                                 : unicast && !route->gateway       ? RT_SCOPE_LINK
+                                                                    : RT_SCOPE_UNIVERSE;
         }
         if (unicast && route->onlink)
                 rtm->rtm_flags = RTNH_F_ONLINK;
         if (route->dst_bits > 0)
                 put_addr(&req.head, RTA_DST, &route->dst);
-        if (unicast) {
-                if (route->gateway)
-                        put_addr(&req.head, RTA_GATEWAY, route->gateway);
+        mnl_attr_put_u32(&req.head, RTA_TABLE, route->table ?: RT_TABLE_MAIN);
+        if (unicast && route->gateway)
+                put_addr(&req.head, RTA_GATEWAY, route->gateway);
+        if (device)
                 mnl_attr_put_u32(&req.head, RTA_OIF, route->ifindex);
-        }
         if (route->source)
                 put_addr(&req.head, RTA_PREFSRC, route->source);
         return netlink_request_run(nl, &req, NULL, NULL);
@@ -175,6 +197,41 @@ int netlink_route_add(struct netlink *nl, const struct netlink_route *route)
 int netlink_route_del(struct netlink *nl, const struct netlink_route *route)
 {
         return run_route(nl, route, RTM_DELROUTE, 0);
+}
+
+/* --- rules ------------------------------------------------------------------------------------ */
+
+static int run_rule(struct netlink *nl, const struct netlink_rule *rule, uint16_t type,
+                    uint16_t flags)
+{
+        struct netlink_request req;
+        struct fib_rule_hdr *hdr;
+
+        if ((rule->family != AF_INET && rule->family != AF_INET6) || !rule->table)
+                return -EINVAL;
+        hdr = netlink_request_init(&req, type, flags, sizeof(*hdr));
+        hdr->family = (uint8_t)rule->family;
+        hdr->action = FR_ACT_TO_TBL;
+        hdr->table = RT_TABLE_UNSPEC; /* as for routes */
+        mnl_attr_put_u32(&req.head, FRA_TABLE, rule->table);
+        mnl_attr_put_u32(&req.head, FRA_PRIORITY, rule->priority);
+        if (rule->mark) {
+                mnl_attr_put_u32(&req.head, FRA_FWMARK, rule->mark);
+                mnl_attr_put_u32(&req.head, FRA_FWMASK, UINT32_MAX);
+        }
+        if (rule->own)
+                mnl_attr_put_strz(&req.head, FRA_IIFNAME, "lo");
+        return netlink_request_run(nl, &req, NULL, NULL);
+}
+
+int netlink_rule_add(struct netlink *nl, const struct netlink_rule *rule)
+{
+        return run_rule(nl, rule, RTM_NEWRULE, NLM_F_CREATE | NLM_F_EXCL);
+}
+
+int netlink_rule_del(struct netlink *nl, const struct netlink_rule *rule)
+{
+        return run_rule(nl, rule, RTM_DELRULE, 0);
 }
 
 /* --- neighbours ------------------------------------------------------------------------------- */

@@ -59,10 +59,14 @@ int netlink_addr_get(struct netlink *nl, uint32_t ifindex, int family, union sli
 /* bits: prefix length within the address's own family (32 for an IPv4 host address). -EEXIST. */
 int netlink_addr_add(struct netlink *nl, uint32_t ifindex, const union slim_addr *addr,
                      uint8_t bits);
+/* -EADDRNOTAVAIL: the device has no such address. */
+int netlink_addr_del(struct netlink *nl, uint32_t ifindex, const union slim_addr *addr,
+                     uint8_t bits);
 
 enum netlink_route_kind {
         NETLINK_ROUTE_UNICAST,     /* dst [via gateway] dev ifindex */
         NETLINK_ROUTE_UNREACHABLE, /* dst: ICMP unreachable, ifindex and gateway unused */
+        NETLINK_ROUTE_LOCAL,       /* dst dev ifindex: to this host's own sockets */
 };
 
 struct netlink_route {
@@ -73,12 +77,26 @@ struct netlink_route {
         bool onlink;
         uint32_t ifindex;
         const union slim_addr *source; /* preferred source, or NULL */
+        uint32_t table;                /* 0: main */
 };
 
 /* Adds or replaces. */
 int netlink_route_add(struct netlink *nl, const struct netlink_route *route);
 /* -ESRCH: no such route. */
 int netlink_route_del(struct netlink *nl, const struct netlink_route *route);
+
+struct netlink_rule {
+        int family; /* AF_INET or AF_INET6 */
+        uint32_t priority;
+        uint32_t table; /* where its packets are looked up */
+        uint32_t mark;  /* packets with this mark, or 0: … */
+        bool own;       /* packets that this host itself sends (iif lo) */
+};
+
+/* -EEXIST: it is there already. */
+int netlink_rule_add(struct netlink *nl, const struct netlink_rule *rule);
+/* -ENOENT: no such rule. */
+int netlink_rule_del(struct netlink *nl, const struct netlink_rule *rule);
 
 /* A permanent neighbour entry; adds or replaces. */
 int netlink_neigh_add(struct netlink *nl, uint32_t ifindex, const union slim_addr *addr,

@@ -494,6 +494,78 @@ static void test_route_families(void **state)
         assert_int_equal(netlink_route_del(nl, &r), -EAFNOSUPPORT);
 }
 
+/* A route in a table of its own, which only this host's packets, then only marked ones, see. */
+static void rules(const char *local, const char *away, const char *any, int family)
+{
+        struct netlink_rule own = {.family = family, .priority = 100, .table = 500, .own = true};
+        struct netlink_rule marked = {.family = family, .priority = 90, .table = 501, .mark = 7};
+        union slim_addr l = addr(local);
+        uint8_t host = inaddr_is_v4(&l) ? 32 : 128;
+        const uint32_t mark = 7;
+        char source[INADDR_TEXT_MAX];
+        struct sockaddr_in sin = {.sin_family = AF_INET, .sin_port = htons(9)};
+        struct sockaddr_in6 sin6 = {.sin6_family = AF_INET6, .sin6_port = htons(9)};
+        struct sockaddr *sa = host == 32 ? (struct sockaddr *)&sin : (struct sockaddr *)&sin6;
+        socklen_t len = host == 32 ? sizeof(sin) : sizeof(sin6);
+        struct netlink_link a, b;
+        struct netlink_route r;
+        _cleanup_close_ int fd = -1;
+
+        make_veth(&a, &b);
+        assert_int_equal(netlink_link_up(nl, 1), 0);
+        assert_int_equal(netlink_addr_add(nl, a.ifindex, &l, host), 0);
+        r = (struct netlink_route){
+            .dst = addr(away), .dst_bits = host, .ifindex = a.ifindex, .table = 500};
+        assert_int_equal(netlink_route_add(nl, &r), 0);
+        assert_int_equal(try_route(away, source), -ENETUNREACH);
+        assert_int_equal(netlink_rule_add(nl, &own), 0);
+        assert_int_equal(netlink_rule_add(nl, &own), -EEXIST);
+        assert_int_equal(try_route(away, source), 0);
+        assert_string_equal(source, local);
+
+        /* Another way for packets with a mark. */
+        r = (struct netlink_route){
+            .kind = NETLINK_ROUTE_UNREACHABLE, .dst = addr(away), .dst_bits = host, .table = 501};
+        assert_int_equal(netlink_route_add(nl, &r), 0);
+        assert_int_equal(netlink_rule_add(nl, &marked), 0);
+        assert_int_equal(try_route(away, source), 0);
+        fd = socket(family, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+        assert_int_equal(setsockopt(fd, SOL_SOCKET, SO_MARK, &mark, sizeof(mark)), 0);
+        inet_pton(AF_INET, away, &sin.sin_addr);
+        inet_pton(AF_INET6, away, &sin6.sin6_addr);
+        assert_int_equal(connect(fd, sa, len), -1);
+        assert_int_equal(errno, EHOSTUNREACH);
+        assert_int_equal(netlink_route_del(nl, &r), 0);
+
+        /* A local route: what comes in for any address is this host's. */
+        r = (struct netlink_route){
+            .kind = NETLINK_ROUTE_LOCAL, .dst = addr(any), .ifindex = 1, .table = 501};
+        assert_int_equal(netlink_route_add(nl, &r), 0);
+        assert_int_equal(netlink_route_del(nl, &r), 0);
+        assert_int_equal(netlink_rule_del(nl, &marked), 0);
+        assert_int_equal(netlink_rule_del(nl, &marked), -ENOENT);
+        assert_int_equal(netlink_rule_del(nl, &own), 0);
+        assert_int_equal(try_route(away, source), -ENETUNREACH);
+        own.table = 0;
+        assert_int_equal(netlink_rule_add(nl, &own), -EINVAL);
+        own.table = 500;
+        own.family = AF_UNIX;
+        assert_int_equal(netlink_rule_add(nl, &own), -EINVAL);
+
+        assert_int_equal(netlink_addr_del(nl, a.ifindex, &l, host), 0);
+        assert_int_equal(netlink_addr_del(nl, a.ifindex, &l, host), -EADDRNOTAVAIL);
+}
+
+static void test_rules_v4(void **state)
+{
+        rules("10.77.0.2", "10.9.1.1", "0.0.0.0", AF_INET);
+}
+
+static void test_rules_v6(void **state)
+{
+        rules("fd77::2", "fd09::1", "::", AF_INET6);
+}
+
 static void add_default(uint32_t ifindex, uint32_t metric, uint32_t table)
 {
         struct netlink_request req;
@@ -711,7 +783,8 @@ int main(void)
             TEST(test_vxlan),       TEST(test_veth),           TEST(test_exchange_v4),
             TEST(test_exchange_v6), TEST(test_addr),           TEST(test_routes_v4),
             TEST(test_routes_v6),   TEST(test_route_families), TEST(test_default_device),
-            TEST(test_neigh),       TEST(test_dumps),
+            TEST(test_neigh),       TEST(test_dumps),          TEST(test_rules_v4),
+            TEST(test_rules_v6),
 #undef TEST
         };
 
