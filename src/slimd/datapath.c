@@ -100,6 +100,25 @@ static int libbpf_log(enum libbpf_print_level level, const char *format, va_list
         return 0;
 }
 
+/* Is this what a link is attached to? A cgroup's id, as a namespace's, is its inode number. */
+static bool link_is_at(int link_fd, int target_fd)
+{
+        struct bpf_link_info info = {};
+        uint32_t len = sizeof(info);
+        struct stat st;
+
+        if (bpf_obj_get_info_by_fd(link_fd, &info, &len) < 0 || fstat(target_fd, &st) < 0)
+                return false;
+        switch (info.type) {
+        case BPF_LINK_TYPE_CGROUP:
+                return info.cgroup.cgroup_id == st.st_ino;
+        case BPF_LINK_TYPE_NETNS:
+                return info.netns.netns_ino == st.st_ino;
+        default:
+                return false;
+        }
+}
+
 /* A pinned link under this name gets the program; where there is none, one is made and pinned. */
 static int attach_link(const char *bpf_dir, const struct bpf_program *prog, int target_fd)
 {
@@ -110,10 +129,10 @@ static int attach_link(const char *bpf_dir, const struct bpf_program *prog, int 
         snprintf(path, sizeof(path), "%s/links/%s", bpf_dir, bpf_program__name(prog));
         fd = bpf_obj_get(path);
         if (fd >= 0) {
-                if (bpf_link_update(fd, prog_fd, NULL) == 0)
+                if (link_is_at(fd, target_fd) && bpf_link_update(fd, prog_fd, NULL) == 0)
                         return 0;
                 /* What it was attached to is gone (ENOLINK), or is another one now. */
-                log_debug_errno(-errno, "link %s cannot be updated, making a new one: %m", path);
+                log_debug("link %s is attached elsewhere, making a new one", path);
                 if (unlink(path) < 0)
                         return -errno;
                 fd = safe_close(fd);
@@ -132,16 +151,18 @@ static int attach_all(const struct datapath *dp, const struct datapath_options *
                 const struct bpf_program *prog;
                 const char *target;
         } links[] = {
-            {dp->skel->progs.slim_connect4, o->cgroup},
-            {dp->skel->progs.slim_connect6, o->cgroup},
+            /* What a connection needs, of the host's own processes too. */
+            {dp->skel->progs.slim_connect4, o->host_cgroup},
+            {dp->skel->progs.slim_connect6, o->host_cgroup},
+            {dp->skel->progs.slim_getsockname4, o->host_cgroup},
+            {dp->skel->progs.slim_getsockname6, o->host_cgroup},
+            {dp->skel->progs.slim_getpeername4, o->host_cgroup},
+            {dp->skel->progs.slim_getpeername6, o->host_cgroup},
+            {dp->skel->progs.slim_sockops, o->host_cgroup},
+            /* What only containers' sockets need. */
             {dp->skel->progs.slim_bind4, o->cgroup},
             {dp->skel->progs.slim_bind6, o->cgroup},
-            {dp->skel->progs.slim_getsockname4, o->cgroup},
-            {dp->skel->progs.slim_getsockname6, o->cgroup},
-            {dp->skel->progs.slim_getpeername4, o->cgroup},
-            {dp->skel->progs.slim_getpeername6, o->cgroup},
             {dp->skel->progs.slim_release, o->cgroup},
-            {dp->skel->progs.slim_sockops, o->cgroup},
             {dp->skel->progs.slim_steer, "/proc/self/ns/net"},
         };
 

@@ -18,16 +18,17 @@
 struct datapath;
 
 struct datapath_options {
-        const char *bpf_dir;    /* below a bpffs; made */
-        const char *cgroup;     /* cgroup2 directory of the brokers */
-        uint32_t vxlan_ifindex; /* the device that takes what is encapsulated */
+        const char *bpf_dir;     /* below a bpffs; made */
+        const char *cgroup;      /* cgroup2 directory of the brokers, */
+        const char *host_cgroup; /* and of all of the host, them among it */
+        uint32_t vxlan_ifindex;  /* the device that takes what is encapsulated */
 };
 
 /*
  * Loads the programs, onto the maps that an earlier slimd pinned where there are some, and attaches
- * them to the cgroup and to the caller's network namespace; a link that is pinned already gets the
- * new program in the place of the old one, with no moment in between without one. Says in
- * one line what is wrong when it fails.
+ * them to the cgroups and to the caller's network namespace; a link that is pinned already gets the
+ * new program in the place of the old one, with no moment in between without one (unless it is
+ * attached elsewhere). Says in one line what is wrong when it fails.
  */
 int datapath_open(const struct datapath_options *options, struct datapath **ret);
 /* Closes slimd's descriptors. What is pinned stays in force. */

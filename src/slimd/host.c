@@ -296,6 +296,27 @@ static int prepare_vxlan(struct slimd *d)
         return 0;
 }
 
+/* The brokers' sockets are found by the programs at --host-cgroup only if it is above them. */
+static int check_host_cgroup(const struct slimd *d)
+{
+        const char *host = d->opt.host_cgroup, *own = d->opt.cgroup;
+        size_t len = strlen(host);
+        struct stat st;
+
+        if (check_fs(host, CGROUP2_SUPER_MAGIC) < 0 || stat(host, &st) < 0 ||
+            !S_ISDIR(st.st_mode)) {
+                log_error("--host-cgroup \"%s\" is not a directory of a cgroup2 file system", host);
+                return -EMEDIUMTYPE;
+        }
+        while (len > 1 && host[len - 1] == '/')
+                len--;
+        if (strncmp(own, host, len) != 0 || (own[len] != '/' && own[len] != '\0')) {
+                log_error("--cgroup \"%s\" is not below --host-cgroup \"%s\"", own, host);
+                return -EINVAL;
+        }
+        return 0;
+}
+
 int host_check(struct slimd *d)
 {
         int r;
@@ -306,6 +327,8 @@ int host_check(struct slimd *d)
         if (r == 0)
                 r = check_place(d->opt.cgroup, CGROUP2_SUPER_MAGIC, "--cgroup", "cgroup2",
                                 &d->cgroup_found);
+        if (r == 0)
+                r = check_host_cgroup(d);
         if (r < 0)
                 return r;
         /* A bpffs that is still to be mounted has nothing below it. */

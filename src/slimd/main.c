@@ -38,6 +38,8 @@ static void usage(FILE *to)
               "                     bpffs is mounted)\n"
               "  --cgroup DIR       cgroup2 directory of the containers (default: slim, below\n"
               "                     where cgroup2 is mounted)\n"
+              "  --host-cgroup DIR  cgroup2 directory of all processes of this host, which\n"
+              "                     reach containers too (default: where cgroup2 is mounted)\n"
               "  --store URL        cluster state (default: sqlite:/var/lib/slim/store.db)\n"
               "  --host-name NAME   this host's name in the cluster (default: the system's)\n"
               "  --underlay DEV     device that reaches the other hosts (default: that of the\n"
@@ -52,6 +54,7 @@ static void usage(FILE *to)
 struct defaults {
         char bpf_dir[PATH_MAX];
         char cgroup[PATH_MAX];
+        char host_cgroup[PATH_MAX];
         char host_name[HOST_NAME_MAX + 1];
         char underlay[16];
         char broker[PATH_MAX];
@@ -65,6 +68,7 @@ static int parse(int argc, char **argv, struct slimd_options *o, bool *teardown)
             {"run-dir", required_argument, NULL, 'r'},
             {"bpf-dir", required_argument, NULL, 'b'},
             {"cgroup", required_argument, NULL, 'c'},
+            {"host-cgroup", required_argument, NULL, 'C'},
             {"store", required_argument, NULL, 's'},
             {"host-name", required_argument, NULL, 'n'},
             {"underlay", required_argument, NULL, 'u'},
@@ -87,6 +91,9 @@ static int parse(int argc, char **argv, struct slimd_options *o, bool *teardown)
                         break;
                 case 'c':
                         o->cgroup = optarg;
+                        break;
+                case 'C':
+                        o->host_cgroup = optarg;
                         break;
                 case 's':
                         o->store = optarg;
@@ -150,8 +157,10 @@ static int check_not_empty(const struct slimd_options *o)
         const struct {
                 const char *option, *value;
         } values[] = {
-            {"--run-dir", o->run_dir}, {"--bpf-dir", o->bpf_dir},   {"--cgroup", o->cgroup},
-            {"--store", o->store},     {"--underlay", o->underlay}, {"--broker", o->broker},
+            {"--run-dir", o->run_dir},         {"--bpf-dir", o->bpf_dir},
+            {"--cgroup", o->cgroup},           {"--store", o->store},
+            {"--underlay", o->underlay},       {"--broker", o->broker},
+            {"--host-cgroup", o->host_cgroup},
         };
 
         for (size_t i = 0; i < ARRAY_SIZE(values); i++)
@@ -199,6 +208,12 @@ static int fill_in(struct slimd *d, bool teardown, struct defaults *f)
                 }
                 o->cgroup = f->cgroup;
         }
+        if (!o->host_cgroup) {
+                r = mounts_find("cgroup2", f->host_cgroup, sizeof(f->host_cgroup));
+                if (r < 0 && r != -ENOENT) /* then --cgroup is not on one either */
+                        return log_error_errno(r, "cannot find where cgroup2 is mounted: %m");
+                o->host_cgroup = r < 0 ? o->cgroup : f->host_cgroup;
+        }
         if (!o->store) {
                 if (mkdir(STATE_DIR, 0700) < 0 && errno != EEXIST)
                         return log_error_errno(-errno, "cannot make " STATE_DIR ": %m");
@@ -245,7 +260,11 @@ static int load_programs(struct slimd *d)
 {
         char brokers[PATH_MAX];
         struct datapath_options o = {
-            .bpf_dir = d->opt.bpf_dir, .cgroup = brokers, .vxlan_ifindex = d->vxlan_ifindex};
+            .bpf_dir = d->opt.bpf_dir,
+            .cgroup = brokers,
+            .host_cgroup = d->opt.host_cgroup,
+            .vxlan_ifindex = d->vxlan_ifindex,
+        };
 
         if (snprintf(brokers, sizeof(brokers), "%s/" CGROUP_BROKERS, d->opt.cgroup) >=
             (int)sizeof(brokers)) {

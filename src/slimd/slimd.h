@@ -23,6 +23,7 @@ struct slimd_options {
         const char *run_dir;
         const char *bpf_dir;
         const char *cgroup;
+        const char *host_cgroup;
         const char *store;
         const char *host_name;
         const char *underlay;

@@ -49,10 +49,12 @@ class Host:
         self.dir = pathlib.Path(directory or tempfile.mkdtemp(prefix="slimd-t"))
         self.run = self.dir / "run"
         self.store = self.dir / "store"
-        self.cgroup = pathlib.Path(cgroup2()) / self.name
+        self.host_cgroup = pathlib.Path(cgroup2()) / self.name
+        self.cgroup = self.host_cgroup / "slim"
         self.bpf = pathlib.Path("/sys/fs/bpf") / self.name
 
     def make(self):
+        self.host_cgroup.mkdir()
         output("ip", "netns", "add", self.name)
         output("ip", "-n", self.name, "link", "add", "uplink", "type", "bridge")
         output("ip", "-n", self.name, "addr", "add", "198.51.100.1/24", "dev", "uplink")
@@ -75,13 +77,13 @@ class Host:
         subprocess.run(["ip", "netns", "del", self.name], stderr=subprocess.DEVNULL)
         shutil.rmtree(self.dir, ignore_errors=True)
         shutil.rmtree(self.bpf, ignore_errors=True)
-        for directory, _, _ in os.walk(self.cgroup, topdown=False):
+        for directory, _, _ in os.walk(self.host_cgroup, topdown=False):
             with contextlib.suppress(OSError):
                 os.rmdir(directory)
 
     def argv(self, *more, **options):
         values = {"run-dir": self.run, "bpf-dir": self.bpf, "cgroup": self.cgroup,
-                  "store": f"sqlite:{self.store}", "host-name": "lonely", "underlay": "uplink"}
+                  "host-cgroup": self.host_cgroup, "store": f"sqlite:{self.store}", "host-name": "lonely", "underlay": "uplink"}
         values.update({k.replace("_", "-"): v for k, v in options.items()})
         words = [w for k, v in values.items() if v is not None for w in (f"--{k}", str(v))]
         return ["nsenter", f"--net=/run/netns/{self.name}", str(SLIMD), *words, *more]
@@ -181,6 +183,10 @@ BAD_VALUES = [
     ("cgroup", "/tmp/slimd-no/cgroup", ["--cgroup", "/tmp/slimd-no/cgroup", "cgroup2"]),
     ("cgroup", "/etc/passwd", ["--cgroup", "/etc/passwd"]),
     ("cgroup", "/" + "x" * 5000, ["--cgroup"]),
+    ("host_cgroup", "", ["--host-cgroup"]),
+    ("host_cgroup", "/tmp", ["--host-cgroup", "/tmp", "cgroup2"]),
+    ("host_cgroup", "/tmp/slimd-no", ["--host-cgroup", "/tmp/slimd-no", "cgroup2"]),
+    ("cgroup", cgroup2() + "/elsewhere", ["--cgroup", "elsewhere", "below --host-cgroup"]),
     ("bpf_dir", "", ["--bpf-dir"]),
     ("bpf_dir", "relative", ["--bpf-dir", "relative"]),
     ("bpf_dir", "/tmp/slimd-no/bpf", ["--bpf-dir", "/tmp/slimd-no/bpf", "bpf"]),
@@ -225,7 +231,7 @@ def test_wrong_command_lines_are_usage_errors(host, words, named):
 def test_help_and_version(host):
     done = host.call([str(SLIMD), "--help"])
     assert done.returncode == 0 and done.stderr == ""
-    for option in ("--run-dir", "--bpf-dir", "--cgroup", "--store", "--host-name", "--underlay"):
+    for option in ("--run-dir", "--bpf-dir", "--cgroup", "--host-cgroup", "--store", "--host-name", "--underlay"):
         assert option in done.stdout
     done = host.call([str(SLIMD), "--version"])
     assert done.returncode == 0 and done.stdout.startswith("slimd ")

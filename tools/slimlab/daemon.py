@@ -2,8 +2,8 @@
 """
 The slimd of each host: starting, waiting until it is ready, stopping, killing.
 
-It runs in its host's network namespace, in the lab's cgroup of daemons, which is not the cgroup
-that its programs are attached to, and outlives the command that started it.
+It runs in its host's network namespace, in a cgroup of its own below the host's, and outlives the
+command that started it.
 """
 
 import contextlib
@@ -37,7 +37,8 @@ def command(state, host):
     return [binary(build, "slimd"),
             "--run-dir", state.run_dir(host),
             "--bpf-dir", f"{state.pins(bpffs_mount())}/{host}",
-            "--cgroup", f"{state.cgroup(cgroup2_root())}/{host}",
+            "--cgroup", f"{state.host_cgroup(cgroup2_root(), host)}/slim",
+            "--host-cgroup", state.host_cgroup(cgroup2_root(), host),
             "--store", f"sqlite:{state.store_path()}",
             "--host-name", host,
             "--underlay", "uplink",
@@ -57,7 +58,7 @@ def start(state, host):
     if running(state, host):
         raise LabError(f"slimd of {host} runs already, process {running(state, host)[0]}")
     argv = command(state, host)
-    cgroup = f"{state.cgroup(cgroup2_root())}/daemons"
+    cgroup = f"{state.host_cgroup(cgroup2_root(), host)}/daemon"
     cgroup_make(cgroup)
     os.makedirs(state.host_dir(host), mode=0o755, exist_ok=True)
 

@@ -49,8 +49,10 @@ def up(state, hosts, slim, build):
 
 def _build(state, slim):
     hosts = state.data["hosts"]
-    root = state.cgroup(system.cgroup2_root())
-    system.cgroup_make(f"{root}/programs")
+    root = system.cgroup2_root()
+    system.cgroup_make(_programs(state, root, underlay.MIDDLE))
+    for host in hosts:
+        system.cgroup_make(_programs(state, root, host))
     underlay.build(state, hosts)
     if slim:
         for host in hosts:
@@ -110,9 +112,14 @@ def _kill_inhabitants(names):
 # --- programs -------------------------------------------------------------------------------------
 
 
+def _programs(state, root, host):
+    """The cgroup of what the verbs start on a host."""
+    return f"{state.host_cgroup(root, host)}/programs"
+
+
 def _enter(state, host):
-    """This process becomes one of the lab's, in a host's network namespace."""
-    system.cgroup_join(f"{state.cgroup(system.cgroup2_root())}/programs")
+    """This process becomes one of a host's, in its network namespace."""
+    system.cgroup_join(_programs(state, system.cgroup2_root(), host))
     system.enter_netns(state.netns(host))
 
 
@@ -171,7 +178,8 @@ def run_baseline(state, host, name, argv, cpus=None):
         address = state.baseline_address(name, host)
         baseline.ensure_host(state, host)
         lock = baseline.claim(state, name)
-    system.cgroup_join(f"{state.cgroup(system.cgroup2_root())}/programs")
+    # Not a process of the host: there is no Slim where the baseline is used.
+    system.cgroup_join(_programs(state, system.cgroup2_root(), underlay.MIDDLE))
     try:
         return baseline.run(state, host, name, address, argv, wanted)
     finally:

@@ -87,6 +87,10 @@ class State:
     def cgroup(self, root):
         return f"{root}/slim-lab-{self.id}"
 
+    def host_cgroup(self, root, host):
+        """Of all of a host's processes, as the root is on a host that is a machine."""
+        return f"{self.cgroup(root)}/{host}"
+
     def pins(self, root):
         return f"{root}/slim-lab-{self.id}"
 
