@@ -27,6 +27,7 @@ struct slim_endpoint_key {
 enum slim_endpoint_flags {
         SLIM_ENDPOINT_SLIM = 1 << 0,  /* its TCP sockets are host sockets; otherwise it is plain */
         SLIM_ENDPOINT_LOCAL = 1 << 1, /* it lives on this host */
+        SLIM_ENDPOINT_HOST = 1 << 2,  /* it is a host: the processes outside of containers */
 };
 
 struct slim_endpoint {
@@ -58,6 +59,7 @@ enum slim_peer_kind {
         SLIM_PEER_OVERLAY = 1,  /* an endpoint's overlay address */
         SLIM_PEER_LOOPBACK = 2, /* the container itself, by a loopback address */
         SLIM_PEER_OUTSIDE = 3,  /* no overlay address: reached as the host reaches it */
+        SLIM_PEER_PLAIN = 4,    /* an endpoint by way of VXLAN: its packets have overlay addresses */
 };
 
 enum slim_bind_flags {
@@ -86,7 +88,7 @@ struct slim_socket {
         __u8 peer_kind;    /* enum slim_peer_kind */
         __u8 bind_flags;   /* enum slim_bind_flags, as they were at bind() */
         __u8 accepted;     /* 1: it came out of a listener */
-        __u8 pad;
+        __u8 is_host;      /* 1: of a process of the host, whose endpoint it has */
 };
 
 /* --- ports: what is bound and who listens ----------------------------------------------------- */
@@ -199,7 +201,8 @@ struct slim_key {
         X(ENCAP_BAD_PACKET, "encap_bad_packet")             \
         X(ENCAP_SPOOFED, "encap_spoofed")                   \
         X(ENCAP_UNKNOWN_HOST, "encap_unknown_host")         \
-        X(ENCAP_NO_ENDPOINT, "encap_no_endpoint")
+        X(ENCAP_NO_ENDPOINT, "encap_no_endpoint")           \
+        X(CONNECT_NO_SOURCE, "connect_no_source")
 
 enum slim_reason {
 #define SLIM_REASON_ENUM(name, text) SLIM_REASON_##name,
@@ -213,7 +216,12 @@ struct slim_config {
         __u16 port_base;  /* first Slim port */
         __u16 port_count; /* how many, a power of two */
         __u32 vxlan_ifindex;
+        __u64 netns_cookie; /* of the host's network namespace */
 };
+
+/* Of packets with overlay addresses that are for sockets of the host's stack, such as a swapped
+ * one's connection with a plain container: the programs mark them, and routing goes by it. */
+#define SLIM_MARK 0x511e
 
 #define SLIM_ASSERT_SIZE(type, size) \
         _Static_assert(sizeof(type) == (size), #type " must be " #size " bytes")
@@ -230,4 +238,4 @@ SLIM_ASSERT_SIZE(struct slim_syn, 32);
 SLIM_ASSERT_SIZE(struct slim_option, SLIM_OPTION_LEN);
 SLIM_ASSERT_SIZE(struct slim_key, 24);
 SLIM_ASSERT_SIZE(struct slim_device, 24);
-SLIM_ASSERT_SIZE(struct slim_config, 8);
+SLIM_ASSERT_SIZE(struct slim_config, 16);

@@ -1,72 +1,206 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * cgroup/connect4 and connect6: where does a container's connect() go?
+ * cgroup/connect4 and connect6: where does a connect() go?
  *
- * Runs in inet_stream_connect() before the kernel picks a route and a source. Sockets without a
- * slim_socket are not a container's and pass untouched. For the others:
+ * Runs in inet_stream_connect() before the kernel picks a route and a source. For a container's
+ * socket, which is one that has a slim_socket:
  *
  *   127.0.0.0/8, ::1, 0.0.0.0, ::   this container: the address stays (so both ends see real
  *                                   loopback addresses), the port becomes a Slim port, and the
  *                                   SYN option says which endpoint is meant
- *   an endpoint's overlay address   its host, at a Slim port
+ *   a Slim endpoint                 its host, at a Slim port
+ *   a plain endpoint, another host  the address stays, and the source becomes the container's own
+ *                                   overlay address: routing sends it to the VXLAN device
  *   another overlay address         EHOSTUNREACH
  *   anything else                   untouched: the host's own stack reaches it
+ *
+ * For a TCP socket of the host's own processes: a Slim endpoint's address as above, with the
+ * host's endpoint for the client; every other is the kernel's to route.
  *
  * Not covered: connect() with AF_UNSPEC does not come here, and needs nothing from here.
  */
 #include "addr.h"
 
 #include <asm-generic/errno.h>
+#include <linux/in.h>
+#include <linux/in6.h>
+
+#define AF_INET     2
+#define AF_INET6    10
+#define SOCK_STREAM 1
 
 struct destination {
         union slim_addr addr;
         __u16 port;
 };
 
-/* 1: connect to *d, as rewritten; 0: refused, with the errno set. */
-static __always_inline int connect_to(struct slim_socket *s, struct destination *d)
+enum verdict {
+        REFUSED = 0, /* with the errno set; what the program returns */
+        UNTOUCHED = 1,
+        REWRITTEN = 2,
+};
+
+/* --- the source ------------------------------------------------------------------------------- */
+
+/* Is this the source that an attempt before this one has left in the socket? */
+static __always_inline bool has_source(struct bpf_sock *sk, bool v4, const union slim_addr *addr)
+{
+        if (!sk)
+                return false;
+        if (v4)
+                return sk->src_ip4 == addr->w[3];
+        return !((sk->src_ip6[0] ^ addr->w[0]) | (sk->src_ip6[1] ^ addr->w[1]) |
+                 (sk->src_ip6[2] ^ addr->w[2]) | (sk->src_ip6[3] ^ addr->w[3]));
+}
+
+/* Gives the socket a source address, and a port unless that is 0. */
+static __always_inline long set_source(struct bpf_sock_addr *ctx, bool v4,
+                                       const union slim_addr *addr, __u16 port)
+{
+        struct sockaddr_in sin = {
+            .sin_family = AF_INET,
+            .sin_port = bpf_htons(port),
+            .sin_addr.s_addr = addr->w[3],
+        };
+        struct sockaddr_in6 sin6 = {
+            .sin6_family = AF_INET6,
+            .sin6_port = bpf_htons(port),
+        };
+
+        if (v4)
+                return bpf_bind(ctx, (struct sockaddr *)&sin, sizeof(sin));
+        __builtin_memcpy(&sin6.sin6_addr, addr, sizeof(*addr));
+        return bpf_bind(ctx, (struct sockaddr *)&sin6, sizeof(sin6));
+}
+
+/* --- the ways --------------------------------------------------------------------------------- */
+
+/* Over the wire between the hosts. A source that an attempt by VXLAN has left is undone. */
+static __always_inline enum verdict directly(struct bpf_sock_addr *ctx, bool v4,
+                                             struct slim_socket *s, struct destination *d,
+                                             const union slim_addr *host, __u32 endpoint)
+{
+        const union slim_addr any = v4 ? addr_v4(0) : addr_v6(0, 0, 0, 0);
+
+        if (!s->is_host && has_source(ctx->sk, v4, &s->addr) && set_source(ctx, v4, &any, 0) < 0)
+                return refuse(EADDRNOTAVAIL, SLIM_REASON_CONNECT_NO_SOURCE);
+        s->peer_endpoint = endpoint;
+        s->peer_port = d->port;
+        d->port = slim_port_of(endpoint, d->port);
+        d->addr = *host;
+        return REWRITTEN;
+}
+
+/*
+ * By VXLAN, with the container's overlay address for the source. The port is the one that the
+ * program bound, if the host has it free for that address; getsockname() tells which.
+ */
+static __always_inline enum verdict by_vxlan(struct bpf_sock_addr *ctx, bool v4,
+                                             struct slim_socket *s, const struct destination *d,
+                                             __u32 endpoint)
+{
+        s->peer_kind = SLIM_PEER_PLAIN;
+        s->peer_endpoint = endpoint;
+        s->peer_addr = d->addr;
+        s->peer_port = d->port;
+        if (s->owner && addr_is_loopback(&s->bound_addr))
+                return refuse(EINVAL, SLIM_REASON_CONNECT_NO_SOURCE); /* as the kernel does */
+        if (has_source(ctx->sk, v4, &s->addr))
+                return UNTOUCHED;
+        if (s->owner && set_source(ctx, v4, &s->addr, s->bound_port) == 0)
+                return UNTOUCHED;
+        if (set_source(ctx, v4, &s->addr, 0) == 0)
+                return UNTOUCHED;
+        return refuse(EADDRNOTAVAIL, SLIM_REASON_CONNECT_NO_SOURCE);
+}
+
+/* --- who connects ----------------------------------------------------------------------------- */
+
+static __always_inline enum verdict container_connects(struct bpf_sock_addr *ctx, bool v4,
+                                                       struct slim_socket *s, struct destination *d)
 {
         struct slim_endpoint_key key = {.network = s->network, .addr = d->addr};
         struct slim_prefix_key prefix = {.prefixlen = 128, .addr = d->addr};
         struct slim_endpoint *peer;
-        __u16 port = d->port;
 
         if (addr_is_loopback(&d->addr)) {
                 s->peer_kind = SLIM_PEER_LOOPBACK;
-                s->peer_endpoint = s->endpoint;
-                s->peer_port = port;
-                d->port = slim_port_of(s->endpoint, port);
-                return 1;
+                return directly(ctx, v4, s, d, &d->addr, s->endpoint);
         }
         peer = bpf_map_lookup_elem(&endpoints, &key);
-        if (peer) {
-                if (!(peer->flags & SLIM_ENDPOINT_SLIM))
-                        return refuse(EHOSTUNREACH, SLIM_REASON_CONNECT_PLAIN_ENDPOINT);
-                s->peer_kind = SLIM_PEER_OVERLAY;
-                s->peer_endpoint = peer->id;
-                s->peer_addr = d->addr;
-                s->peer_port = port;
-                d->addr = peer->host;
-                d->port = slim_port_of(peer->id, port);
-                return 1;
+        if (!peer) {
+                if (bpf_map_lookup_elem(&prefixes, &prefix))
+                        return refuse(EHOSTUNREACH, SLIM_REASON_CONNECT_NO_ENDPOINT);
+                s->peer_kind = SLIM_PEER_OUTSIDE;
+                return UNTOUCHED;
         }
-        if (bpf_map_lookup_elem(&prefixes, &prefix))
+        if ((peer->flags & SLIM_ENDPOINT_HOST) && (peer->flags & SLIM_ENDPOINT_LOCAL)) {
+                s->peer_kind = SLIM_PEER_OUTSIDE; /* an address of this very host */
+                return UNTOUCHED;
+        }
+        if (!(peer->flags & SLIM_ENDPOINT_SLIM))
+                return by_vxlan(ctx, v4, s, d, peer->id);
+        s->peer_kind = SLIM_PEER_OVERLAY;
+        s->peer_addr = d->addr;
+        return directly(ctx, v4, s, d, &peer->host, peer->id);
+}
+
+/* UNTOUCHED is the kernel's to route. */
+static __always_inline enum verdict host_connects(struct bpf_sock_addr *ctx, bool v4,
+                                                  struct destination *d)
+{
+        struct slim_prefix_key prefix = {.prefixlen = 128, .addr = d->addr};
+        struct slim_endpoint_key key = {.addr = d->addr};
+        struct slim_socket new = {.slot = SLIM_NO_SLOT, .is_host = 1}, *s;
+        struct slim_endpoint *peer;
+        struct slim_device *self;
+        __u32 *network;
+
+        if (ctx->type != SOCK_STREAM || ctx->protocol != IPPROTO_TCP)
+                return UNTOUCHED;
+        network = bpf_map_lookup_elem(&prefixes, &prefix);
+        if (!network || bpf_get_netns_cookie(ctx) != config.netns_cookie)
+                return UNTOUCHED;
+        key.network = *network;
+        peer = bpf_map_lookup_elem(&endpoints, &key);
+        if (!peer)
                 return refuse(EHOSTUNREACH, SLIM_REASON_CONNECT_NO_ENDPOINT);
-        s->peer_kind = SLIM_PEER_OUTSIDE;
-        return 1;
+        self = bpf_map_lookup_elem(&host_endpoints, &key.network);
+        if (!self || !(peer->flags & SLIM_ENDPOINT_SLIM))
+                return UNTOUCHED;
+        new.endpoint = self->endpoint;
+        new.network = self->network;
+        new.addr = self->addr;
+        s = bpf_sk_storage_get(&sockets, ctx->sk, &new, BPF_SK_STORAGE_GET_F_CREATE);
+        if (!s)
+                return refuse(ENOBUFS, SLIM_REASON_CONNECT_NO_SOURCE);
+        s->peer_kind = SLIM_PEER_OVERLAY;
+        s->peer_addr = d->addr;
+        return directly(ctx, v4, s, d, &peer->host, peer->id);
+}
+
+static __always_inline enum verdict connects(struct bpf_sock_addr *ctx, bool v4,
+                                             struct destination *d)
+{
+        struct slim_socket *s = bpf_sk_storage_get(&sockets, ctx->sk, 0, 0);
+
+        if (s && !s->is_host)
+                return container_connects(ctx, v4, s, d);
+        if (s)
+                s->peer_kind = SLIM_PEER_NONE; /* of a connection before this one */
+        return host_connects(ctx, v4, d);
 }
 
 SEC("cgroup/connect4")
 int slim_connect4(struct bpf_sock_addr *ctx)
 {
-        struct slim_socket *s = bpf_sk_storage_get(&sockets, ctx->sk, 0, 0);
         __be32 v4 = ctx->user_ip4 ?: bpf_htonl(0x7f000001); /* 0.0.0.0 is this host */
         struct destination d = {.addr = addr_v4(v4), .port = bpf_ntohs(ctx->user_port)};
 
-        if (!s)
-                return 1;
-        if (!connect_to(s, &d))
-                return 0;
+        enum verdict v = connects(ctx, true, &d);
+
+        if (v != REWRITTEN)
+                return v;
         if (!addr_is_v4(&d.addr))
                 return refuse(EHOSTUNREACH, SLIM_REASON_CONNECT_NO_ENDPOINT);
         ctx->user_ip4 = d.addr.w[3];
@@ -77,20 +211,19 @@ int slim_connect4(struct bpf_sock_addr *ctx)
 SEC("cgroup/connect6")
 int slim_connect6(struct bpf_sock_addr *ctx)
 {
-        struct slim_socket *s = bpf_sk_storage_get(&sockets, ctx->sk, 0, 0);
         struct destination d = {
             .addr = addr_v6(ctx->user_ip6[0], ctx->user_ip6[1], ctx->user_ip6[2], ctx->user_ip6[3]),
             .port = bpf_ntohs(ctx->user_port),
         };
+        enum verdict v;
 
-        if (!s)
-                return 1;
         if (addr_is_any6(&d.addr))
                 d.addr.w[3] = bpf_htonl(1);
         else if (addr_is_any4(&d.addr))
                 d.addr.w[3] = bpf_htonl(0x7f000001);
-        if (!connect_to(s, &d))
-                return 0;
+        v = connects(ctx, false, &d);
+        if (v != REWRITTEN)
+                return v;
         ctx->user_ip6[0] = d.addr.w[0];
         ctx->user_ip6[1] = d.addr.w[1];
         ctx->user_ip6[2] = d.addr.w[2];

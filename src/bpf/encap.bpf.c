@@ -1,26 +1,35 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * tc ingress and egress of a container's veth (the host's side), and ingress of the VXLAN device:
- * the path of all that is not a swapped TCP socket. No bridge, no flooding: the endpoints map is
- * the forwarding table.
+ * tc ingress and egress of a container's veth (the host's side) and of the VXLAN device: the path
+ * of all that is not between swapped TCP sockets. No bridge, no flooding: the endpoints map is the
+ * forwarding table.
  *
- *   from a container   its own source address, or drop; to an endpoint here: into its namespace;
- *                      to one elsewhere: into VXLAN, with the network's id, to its host; to any
- *                      other address: up to the host's stack, which routes and masquerades, and
- *                      answers "unreachable" for overlay addresses that nobody in the container's
- *                      network has
- *   to a container     by way of the host's stack (what comes by the two others passes it by): not
- *                      from an overlay address, which nobody outside has
+ *   from a container   its own source address, or drop; to an endpoint here: see below; to one
+ *                      elsewhere: to the VXLAN device; to any other address: up to the host's
+ *                      stack, which routes and masquerades, and answers "unreachable" for overlay
+ *                      addresses that nobody in the container's network has
+ *   to a container     by way of the host's stack: not from an overlay address, which nobody
+ *                      outside has, unless the host itself sends it
  *   from VXLAN         sent by the host where the source endpoint lives, to an endpoint here, or
  *                      drop
+ *   to VXLAN           of a container, of a swapped socket, or of the host's own: from an endpoint
+ *                      that is here, to one that is not; the tunnel key says to which host
+ *
+ * "To an endpoint here" is its network namespace, but for two: the host's own endpoint is the
+ * host's stack, and so is a Slim container as far as one of its swapped sockets wants the packet,
+ * which makes plain and Slim containers reach each other by TCP.
  *
  * IPv4 only; every other protocol is dropped and counted.
  */
 #include "addr.h"
 
 #include <linux/if_ether.h>
+#include <linux/if_packet.h>
+#include <linux/in.h>
 #include <linux/ip.h>
 #include <linux/pkt_cls.h>
+
+#define IP_FRAGMENT 0x3fff /* more of them, or an offset */
 
 static __always_inline int drop(enum slim_reason reason)
 {
@@ -66,12 +75,57 @@ static __always_inline int to_stack(struct __sk_buff *skb, const struct iphdr *i
         return TC_ACT_OK;
 }
 
+/*
+ * Does a swapped socket want this TCP packet? The lookup is the one that the stack would do, with
+ * steer.bpf.c in it: a connection, or a listener of the packet's own destination.
+ */
+static __always_inline bool is_for_swapped(struct __sk_buff *skb, const struct iphdr *ip)
+{
+        struct bpf_sock_tuple tuple = {};
+        struct {
+                __be16 source, dest;
+        } ports;
+        struct bpf_sock *sk;
+
+        if (ip->protocol != IPPROTO_TCP || (ip->frag_off & bpf_htons(IP_FRAGMENT)) ||
+            bpf_skb_load_bytes_relative(skb, ip->ihl * 4, &ports, sizeof(ports),
+                                        BPF_HDR_START_NET) < 0)
+                return false;
+        tuple.ipv4.saddr = ip->saddr;
+        tuple.ipv4.daddr = ip->daddr;
+        tuple.ipv4.sport = ports.source;
+        tuple.ipv4.dport = ports.dest;
+        sk = bpf_skc_lookup_tcp(skb, &tuple, sizeof(tuple.ipv4), BPF_F_CURRENT_NETNS, 0);
+        if (!sk)
+                return false;
+        bpf_sk_release(sk);
+        return true;
+}
+
+/* Up to the host's stack, whose routing takes what is marked for its own. */
+static __always_inline int up(struct __sk_buff *skb)
+{
+        skb->mark = SLIM_MARK;
+        bpf_skb_change_type(skb, PACKET_HOST);
+        return TC_ACT_OK;
+}
+
+/* To an endpoint that is here, from a device's ingress. */
+static __always_inline int deliver(struct __sk_buff *skb, const struct slim_endpoint *to,
+                                   const struct iphdr *ip)
+{
+        if ((to->flags & SLIM_ENDPOINT_HOST) ||
+            ((to->flags & SLIM_ENDPOINT_SLIM) && is_for_swapped(skb, ip)))
+                return up(skb);
+        /* The MAC address is nobody's; the kernel makes it PACKET_HOST (skb_scrub_packet()). */
+        return bpf_redirect_peer(to->ifindex, 0);
+}
+
 SEC("tc")
 int slim_from_container(struct __sk_buff *skb)
 {
         __u32 ifindex = skb->ifindex;
         struct slim_device *from = bpf_map_lookup_elem(&devices, &ifindex);
-        struct bpf_tunnel_key tunnel = {};
         struct slim_endpoint *to;
         struct iphdr ip;
 
@@ -85,14 +139,7 @@ int slim_from_container(struct __sk_buff *skb)
         if (!to)
                 return to_stack(skb, &ip);
         if (to->flags & SLIM_ENDPOINT_LOCAL)
-                return bpf_redirect_peer(to->ifindex, 0);
-        if (!addr_is_v4(&to->host))
-                return drop(SLIM_REASON_ENCAP_NO_ENDPOINT);
-        tunnel.tunnel_id = from->network;
-        tunnel.remote_ipv4 = bpf_ntohl(to->host.w[3]);
-        tunnel.tunnel_ttl = 64;
-        if (bpf_skb_set_tunnel_key(skb, &tunnel, sizeof(tunnel), BPF_F_ZERO_CSUM_TX) < 0)
-                return drop(SLIM_REASON_ENCAP_BAD_PACKET);
+                return deliver(skb, to, &ip);
         return bpf_redirect(config.vxlan_ifindex, 0);
 }
 
@@ -102,8 +149,9 @@ int slim_to_container(struct __sk_buff *skb)
         struct slim_prefix_key prefix = {.prefixlen = 128};
         struct iphdr ip;
 
-        if (!load_ip(skb, &ip))
-                return TC_ACT_OK; /* the host's own: nothing else is forwarded to the device */
+        /* The host's own: its processes', or swapped sockets'. Nothing but IP is forwarded. */
+        if (!skb->ingress_ifindex || !load_ip(skb, &ip))
+                return TC_ACT_OK;
         prefix.addr = addr_v4(ip.saddr);
         return bpf_map_lookup_elem(&prefixes, &prefix) ? drop(SLIM_REASON_ENCAP_SPOOFED)
                                                        : TC_ACT_OK;
@@ -128,7 +176,33 @@ int slim_from_vxlan(struct __sk_buff *skb)
         to = find(tunnel.tunnel_id, ip.daddr);
         if (!to || !(to->flags & SLIM_ENDPOINT_LOCAL))
                 return drop(SLIM_REASON_ENCAP_NO_ENDPOINT);
-        /* The inner MAC address is nobody's; the kernel makes it PACKET_HOST (skb_scrub_packet()).
-         */
-        return bpf_redirect_peer(to->ifindex, 0);
+        return deliver(skb, to, &ip);
+}
+
+/* A source address says whose packet it is: no two networks overlap, and slim_from_container() and
+ * connect.bpf.c let nobody have another's. */
+SEC("tc")
+int slim_to_vxlan(struct __sk_buff *skb)
+{
+        struct slim_prefix_key prefix = {.prefixlen = 128};
+        struct bpf_tunnel_key tunnel = {.tunnel_ttl = 64};
+        struct slim_endpoint *from, *to;
+        __u32 *network;
+        struct iphdr ip;
+
+        if (!load_ip(skb, &ip))
+                return drop(SLIM_REASON_ENCAP_BAD_PACKET);
+        prefix.addr = addr_v4(ip.saddr);
+        network = bpf_map_lookup_elem(&prefixes, &prefix);
+        from = network ? find(*network, ip.saddr) : 0;
+        if (!from || !(from->flags & SLIM_ENDPOINT_LOCAL))
+                return drop(SLIM_REASON_ENCAP_SPOOFED);
+        to = find(*network, ip.daddr);
+        if (!to || (to->flags & SLIM_ENDPOINT_LOCAL) || !addr_is_v4(&to->host))
+                return drop(SLIM_REASON_ENCAP_NO_ENDPOINT);
+        tunnel.tunnel_id = *network;
+        tunnel.remote_ipv4 = bpf_ntohl(to->host.w[3]);
+        if (bpf_skb_set_tunnel_key(skb, &tunnel, sizeof(tunnel), BPF_F_ZERO_CSUM_TX) < 0)
+                return drop(SLIM_REASON_ENCAP_BAD_PACKET);
+        return TC_ACT_OK;
 }

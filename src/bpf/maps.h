@@ -4,7 +4,7 @@
  * Every map of the data path, and the load-time constants. maps.bpf.c defines them (it sets
  * SLIM_DEFINE_MAPS); every other program declares them, and the BPF linker joins the two.
  *
- *   written by slimd      endpoints, identities, prefixes, hosts, devices, keys
+ *   written by slimd      endpoints, identities, prefixes, hosts, devices, host_endpoints, keys
  *   written by brokers    sockets (a new socket's identity)
  *   written by programs   sockets, ports, listeners, hidden_ports, syns, counters
  */
@@ -62,6 +62,15 @@ struct devices_map {
         __uint(type, BPF_MAP_TYPE_HASH);
         __uint(map_flags, BPF_F_NO_PREALLOC);
         __uint(max_entries, 16384);
+        __type(key, __u32);
+        __type(value, struct slim_device);
+};
+
+/* Network id → the endpoint that this host itself is there. */
+struct host_endpoints_map {
+        __uint(type, BPF_MAP_TYPE_HASH);
+        __uint(map_flags, BPF_F_NO_PREALLOC);
+        __uint(max_entries, 4096);
         __type(key, __u32);
         __type(value, struct slim_device);
 };
@@ -138,6 +147,7 @@ SLIM_MAP(identities_map, identities);
 SLIM_MAP(prefixes_map, prefixes);
 SLIM_MAP(hosts_map, hosts);
 SLIM_MAP(devices_map, devices);
+SLIM_MAP(host_endpoints_map, host_endpoints);
 SLIM_MAP(keys_map, keys);
 SLIM_MAP(sockets_map, sockets);
 SLIM_MAP(ports_map, ports);

@@ -22,6 +22,10 @@ static __always_inline bool local_name(struct bpf_sock_addr *ctx, union slim_add
 
         if (!s || (!*port && !s->bound_port))
                 return false;
+        if (s->is_host && s->peer_kind != SLIM_PEER_OVERLAY)
+                return false;
+        if (s->peer_kind == SLIM_PEER_PLAIN && ctx->sk->dst_port)
+                return false; /* by VXLAN: the names are real */
         if (s->bound_port)
                 *port = s->bound_port;
         if (ctx->sk->state == BPF_TCP_LISTEN || !ctx->sk->dst_port)

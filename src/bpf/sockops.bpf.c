@@ -144,6 +144,12 @@ static __always_inline void accepted(struct bpf_sock_ops *ops, struct slim_socke
         s->listen_port = 0;
         s->slot = SLIM_NO_SLOT;
         s->accepted = 1;
+        if (addr_equal(&tuple.server_addr, &s->addr)) {
+                /* It came by VXLAN: the addresses are real. */
+                s->peer_kind = SLIM_PEER_PLAIN;
+                s->peer_endpoint = 0;
+                return;
+        }
         if (!syn)
                 return;
         s->peer_kind = syn->peer_kind;
@@ -182,7 +188,8 @@ int slim_sockops(struct bpf_sock_ops *ops)
                         want_headers(ops, false);
                 break;
         case BPF_SOCK_OPS_TCP_LISTEN_CB:
-                listening(ops, sk, s);
+                if (!s->is_host)
+                        listening(ops, sk, s);
                 break;
         case BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB:
                 accepted(ops, s);

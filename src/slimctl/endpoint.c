@@ -20,15 +20,23 @@ int endpoint_ls(struct cli *cli)
             {.title = "LOCAL", .key = "local"},
         };
         const char *network = NULL;
-        const struct option_spec options[] = {{.name = "network", .value = &network}, {}};
+        bool all = false;
+        const struct option_spec options[] = {
+            {.name = "network", .value = &network},
+            {.name = "all", .flag = &all},
+            {},
+        };
         _cleanup_json_ json_t *answer = NULL;
         const json_t *endpoints;
+        json_t *parameters;
 
         if (cli_parse(cli, options, NULL, 0, NULL) < 0 ||
             (network && cli_check_name(cli, "--network", network) < 0))
                 return CLI_USAGE;
-        if (cli_call(cli, "list the endpoints", "Endpoint.List",
-                     cli_parameters("network", network, NULL), &answer) < 0)
+        parameters = cli_parameters("network", network, NULL);
+        if (all)
+                json_object_set_new(parameters, "all", json_true());
+        if (cli_call(cli, "list the endpoints", "Endpoint.List", parameters, &answer) < 0)
                 return CLI_FAILED;
         endpoints = cli_member(answer, "endpoints", JSON_ARRAY);
         if (!endpoints)

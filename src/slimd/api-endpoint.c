@@ -21,6 +21,7 @@
 #include "cluster.h"
 #include "host.h"
 #include "local.h"
+#include "mirror.h"
 #include "registry.h"
 
 #define DEFAULT_NETWORK "default"
@@ -36,7 +37,7 @@ static json_t *describe(const struct slimd *d, const struct endpoint *e)
         j = json_pack("{s:s, s:s, s:I, s:s, s:s, s:s, s:s, s:b}", "name", e->name, "network",
                       e->network, "id", (json_int_t)e->id, "address", inaddr_format(&e->addr, addr),
                       "host", e->host, "host_address", inaddr_format(&e->host_addr, host), "kind",
-                      e->slim ? "slim" : "plain", "local", l != NULL);
+                      endpoint_kind(e), "local", mirror_is_local(d, e));
         if (j && l)
                 local_describe(l, j);
         return j;
@@ -191,9 +192,9 @@ int api_endpoint_list(struct api_call *call)
 {
         const char *network = NULL;
         json_t *list;
-        int r;
+        int all = 0, r;
 
-        r = api_unpack(call, "{s?s}", "network", &network);
+        r = api_unpack(call, "{s?s, s?b}", "network", &network, "all", &all);
         if (r == 0 && network)
                 r = api_check_name(call, "network", network);
         if (r < 0)
@@ -203,7 +204,7 @@ int api_endpoint_list(struct api_call *call)
                 return api_fail(call, -ENOENT, "network \"%s\" does not exist", network);
         list = json_array();
         for (struct endpoint *e = call->d->model.endpoints; e; e = e->hh.next)
-                if (!network || strcmp(network, e->network) == 0)
+                if ((all || !e->is_host) && (!network || strcmp(network, e->network) == 0))
                         json_array_append_new(list, describe(call->d, e));
         json_object_set_new(call->answer, "endpoints", list);
         return 0;

@@ -96,7 +96,7 @@ int api_status(struct api_call *call)
                             d->store_error ? json_string(d->store_error) : json_null());
         json_object_set_new(j, "store_down_since", time_text(d->store_down_since));
         json_object_set_new(j, "networks", json_integer(HASH_COUNT(d->model.networks)));
-        json_object_set_new(j, "endpoints", json_integer(HASH_COUNT(d->model.endpoints)));
+        json_object_set_new(j, "endpoints", json_integer((json_int_t)model_containers(&d->model)));
         json_object_set_new(j, "local_endpoints", json_integer(locals));
         json_object_set_new(j, "hosts", hosts(d));
         json_object_set_new(j, "slim_ports", json_string(ports));

@@ -13,6 +13,7 @@
 #include "local.h"
 #include "mirror.h"
 #include "registry.h"
+#include "stack.h"
 
 /* A host that is not heard of for this long is taken for dead, and its endpoints with it. */
 #define LEASE_TTL_S  60
@@ -62,11 +63,12 @@ static int load_all(struct slimd *d)
         d->model = (struct model){};
         for (size_t i = 0; i < list.n; i++)
                 mirror_apply(d, &list.entry[i]);
-        /* Local containers stay known even when their lease ran out while no slimd was there. */
+        /* What lives here stays known even when its lease ran out while no slimd was there. */
         for (struct endpoint *e = old.endpoints; e; e = e->hh.next) {
                 struct endpoint *kept;
 
-                if (local_find(d, e->id) && !model_endpoint(&d->model, e->id) &&
+                if ((local_find(d, e->id) || (e->is_host && mirror_is_local(d, e))) &&
+                    !model_endpoint(&d->model, e->id) &&
                     model_put_endpoint(&d->model, e, &kept) == 0)
                         mirror_endpoint(d, kept);
         }
@@ -117,7 +119,8 @@ static int reopen_store(struct slimd *d)
         return r;
 }
 
-int cluster_sync(struct slimd *d)
+/* Reads what has changed since the last time. */
+static int read_changes(struct slimd *d)
 {
         _cleanup_(store_entries_done) struct store_entries changes = {};
         int r;
@@ -135,6 +138,16 @@ int cluster_sync(struct slimd *d)
         for (size_t i = 0; i < changes.n; i++)
                 mirror_apply(d, &changes.entry[i]);
         return 0;
+}
+
+/* A new network gets this host's endpoint at once, which is another change. */
+int cluster_sync(struct slimd *d)
+{
+        int r = read_changes(d);
+
+        for (int tries = 0; r == 0 && tries < 16 && stack_publish(d) > 0; tries++)
+                r = read_changes(d);
+        return r;
 }
 
 static int on_store(sd_event_source *s, int fd, uint32_t events, void *userdata)
@@ -169,7 +182,8 @@ static int take_lease(struct slimd *d)
         r = put_host(d);
         if (r < 0)
                 return r;
-        return local_republish_all(d);
+        r = stack_republish(d);
+        return r < 0 ? r : local_republish_all(d);
 }
 
 /* Endpoints that ended while the store did not answer, or before they were brought up. */
@@ -180,7 +194,7 @@ static void withdraw_ended(struct slimd *d)
         while (e) {
                 struct endpoint ended = *e;
 
-                if (!mirror_is_local(d, e) || local_find(d, e->id)) {
+                if (!mirror_is_local(d, e) || e->is_host || local_find(d, e->id)) {
                         e = e->hh.next;
                         continue;
                 }
@@ -323,6 +337,26 @@ void cluster_stop(struct slimd *d)
         d->store_error = NULL;
 }
 
+/* This host's own endpoints; its containers' are gone already. */
+static int leave_networks(struct slimd *d)
+{
+        _cleanup_(store_entries_done) struct store_entries list = {};
+        int r = store_list(d->store, STORE_ENDPOINTS, &list, NULL);
+
+        for (size_t i = 0; r == 0 && i < list.n; i++) {
+                struct endpoint e;
+                uint64_t id;
+
+                if (parse_uint(list.entry[i].key + strlen(STORE_ENDPOINTS), 1, UINT32_MAX, &id) <
+                        0 ||
+                    endpoint_from_json((uint32_t)id, list.entry[i].value, &e) < 0)
+                        continue; /* whose it is cannot be told */
+                if (e.is_host && mirror_is_local(d, &e))
+                        r = registry_delete(d, &e);
+        }
+        return r;
+}
+
 int cluster_leave(struct slimd *d)
 {
         char key[sizeof(STORE_HOSTS) + NAME_LEN_MAX];
@@ -335,6 +369,9 @@ int cluster_leave(struct slimd *d)
                 return r == -ENOENT ? 0 : r;
         if (!inaddr_equal(&h.addr, &d->underlay_addr))
                 return 0; /* another host's by now */
+        r = leave_networks(d);
+        if (r < 0)
+                return r;
         snprintf(key, sizeof(key), STORE_HOSTS "%s", d->opt.host_name);
         return store_transaction(d->store, NULL, 0, &op, 1, NULL);
 }

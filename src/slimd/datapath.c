@@ -6,6 +6,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -38,6 +39,8 @@ static struct bpf_map *map_of(const struct datapath *dp, enum datapath_map map)
                 return dp->skel->maps.hosts;
         case DATAPATH_DEVICES:
                 return dp->skel->maps.devices;
+        case DATAPATH_HOST_ENDPOINTS:
+                return dp->skel->maps.host_endpoints;
         case DATAPATH_KEYS:
                 return dp->skel->maps.keys;
         case DATAPATH_SOCKETS:
@@ -57,9 +60,10 @@ static struct bpf_map *map_of(const struct datapath *dp, enum datapath_map map)
 static const char *const map_names[] = {
     [DATAPATH_ENDPOINTS] = "endpoints", [DATAPATH_IDENTITIES] = "identities",
     [DATAPATH_PREFIXES] = "prefixes",   [DATAPATH_HOSTS] = "hosts",
-    [DATAPATH_DEVICES] = "devices",     [DATAPATH_KEYS] = "keys",
-    [DATAPATH_SOCKETS] = "sockets",     [DATAPATH_PORTS] = "ports",
-    [DATAPATH_LISTENERS] = "listeners", [DATAPATH_SYNS] = "syns",
+    [DATAPATH_DEVICES] = "devices",     [DATAPATH_HOST_ENDPOINTS] = "host_endpoints",
+    [DATAPATH_KEYS] = "keys",           [DATAPATH_SOCKETS] = "sockets",
+    [DATAPATH_PORTS] = "ports",         [DATAPATH_LISTENERS] = "listeners",
+    [DATAPATH_SYNS] = "syns",
 };
 _Static_assert(ARRAY_SIZE(map_names) == DATAPATH_MAP_MAX, "a map has no name");
 
@@ -210,6 +214,17 @@ static int pin_maps(const struct datapath *dp, const char *bpf_dir)
         return 0;
 }
 
+/* What bpf_get_netns_cookie() says of this host's own sockets. */
+static int own_netns_cookie(__u64 *ret)
+{
+        _cleanup_close_ int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+        socklen_t len = sizeof(*ret);
+
+        if (fd < 0 || getsockopt(fd, SOL_SOCKET, SO_NETNS_COOKIE, ret, &len) < 0)
+                return -errno;
+        return 0;
+}
+
 int datapath_open(const struct datapath_options *o, struct datapath **ret)
 {
         _cleanup_(datapath_freep) struct datapath *dp = NULL;
@@ -230,6 +245,9 @@ int datapath_open(const struct datapath_options *o, struct datapath **ret)
             .port_count = SLIM_PORT_COUNT,
             .vxlan_ifindex = o->vxlan_ifindex,
         };
+        r = own_netns_cookie(&config->netns_cookie);
+        if (r < 0)
+                return log_error_errno(r, "cannot tell this network namespace's cookie: %m");
         r = make_dirs(o->bpf_dir);
         if (r < 0)
                 return r;
@@ -350,7 +368,9 @@ int datapath_attach(struct datapath *dp, uint32_t ifindex, enum datapath_device 
         case DATAPATH_UNDERLAY:
                 return attach_tc(dp->skel->progs.slim_ingress, ifindex, BPF_TC_INGRESS);
         case DATAPATH_VXLAN:
-                return attach_tc(dp->skel->progs.slim_from_vxlan, ifindex, BPF_TC_INGRESS);
+                r = attach_tc(dp->skel->progs.slim_to_vxlan, ifindex, BPF_TC_EGRESS);
+                return r < 0 ? r
+                             : attach_tc(dp->skel->progs.slim_from_vxlan, ifindex, BPF_TC_INGRESS);
         case DATAPATH_CONTAINER:
                 r = attach_tc(dp->skel->progs.slim_to_container, ifindex, BPF_TC_EGRESS);
                 return r < 0 ? r

@@ -65,6 +65,7 @@ enum datapath_map {
         DATAPATH_PREFIXES,
         DATAPATH_HOSTS,
         DATAPATH_DEVICES,
+        DATAPATH_HOST_ENDPOINTS,
         DATAPATH_KEYS,
         DATAPATH_SOCKETS,
         DATAPATH_PORTS,

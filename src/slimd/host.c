@@ -13,6 +13,7 @@
 #include <string.h>
 #include <sys/file.h>
 #include <sys/mount.h>
+#include <sys/random.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -24,12 +25,10 @@
 #include "../basic/log.h"
 #include "../shared/rpc.h"
 #include "nft.h"
+#include "stack.h"
 
 /* Where a bpffs belongs (systemd mounts it there). */
 #define BPFFS "/sys/fs/bpf"
-
-/* Locally administered; the same on every host, so that a frame's address always fits. */
-static const uint8_t vxlan_mac[6] = {0x02, 0x51, 0x1e, 0x00, 0x00, 0x01};
 
 /* --- directories ------------------------------------------------------------------------------ */
 
@@ -269,8 +268,13 @@ static int prepare_vxlan(struct slimd *d)
 
         r = netlink_link_get(d->nl, VXLAN_DEVICE, &link);
         if (r == -ENODEV) {
-                r = netlink_vxlan_add(d->nl, VXLAN_DEVICE, VXLAN_UDP_PORT, d->container_mtu,
-                                      vxlan_mac);
+                /* Locally administered, and this host's alone: the kernel drops a frame with its
+                 * own source address, as one that came back. */
+                uint8_t mac[6] = {0x02};
+
+                if (getrandom(mac + 1, sizeof(mac) - 1, 0) != (ssize_t)sizeof(mac) - 1)
+                        return log_error_errno(-errno, "cannot make a MAC address: %m");
+                r = netlink_vxlan_add(d->nl, VXLAN_DEVICE, VXLAN_UDP_PORT, d->container_mtu, mac);
                 if (r == -EEXIST) {
                         log_error("another VXLAN device takes UDP port %d here: remove it",
                                   VXLAN_UDP_PORT);
@@ -379,6 +383,8 @@ int host_attach(struct slimd *d)
         r = sysctl_write("/proc/sys/net/ipv4/ip_forward", "1");
         if (r == 0)
                 r = reserve_ports();
+        if (r == 0)
+                r = stack_up(d);
         if (r < 0)
                 return r;
         r = netlink_link_get(d->nl, "lo", &lo);
@@ -420,8 +426,9 @@ static struct netlink_route unreachable(const struct inaddr_prefix *p)
 int host_network_up(struct slimd *d, const struct network *n)
 {
         struct netlink_route route = unreachable(&n->prefix);
+        int r = netlink_route_add(d->nl, &route);
 
-        return netlink_route_add(d->nl, &route);
+        return r < 0 ? r : stack_network_up(d, n);
 }
 
 void host_network_down(struct slimd *d, const struct network *n)
@@ -432,6 +439,7 @@ void host_network_down(struct slimd *d, const struct network *n)
         if (r < 0 && r != -ESRCH)
                 log_warning_errno(r, "cannot remove the route of network %s: %m, ignoring",
                                   n->name);
+        stack_network_down(d, n);
 }
 
 /* One transaction: the table is replaced whole, and packets never see it half-made. */
@@ -487,6 +495,7 @@ static void remove_devices(struct slimd *d)
         struct netlink_link link;
         int r;
 
+        stack_down(d);
         r = datapath_each_prefix(d->opt.bpf_dir, remove_route, d);
         if (r < 0)
                 log_warning_errno(r, "cannot tell the overlays' routes: %m, ignoring");

@@ -26,6 +26,7 @@
 #include "host.h"
 #include "mirror.h"
 #include "registry.h"
+#include "stack.h"
 #include "supervise.h"
 
 struct local {
@@ -260,9 +261,32 @@ static int configure_inside(const struct local *l)
         return r < 0 ? r : netlink_route_add(inside, &route);
 }
 
-static struct netlink_route route_to(const struct local *l)
+/* From wherever the host forwards, and, from its own address in the network, of the host itself. */
+static int add_routes(const struct local *l)
 {
-        return (struct netlink_route){.dst = l->e.addr, .dst_bits = 32, .ifindex = l->ifindex};
+        struct netlink_route route = {.dst = l->e.addr, .dst_bits = 32, .ifindex = l->ifindex};
+        int r;
+
+        r = netlink_route_add(l->d->nl, &route);
+        if (r < 0)
+                return r;
+        route.table = TABLE_OVERLAY;
+        route.source = stack_source(l->d, l->e.network);
+        return netlink_route_add(l->d->nl, &route);
+}
+
+void local_network_changed(struct slimd *d, const char *network)
+{
+        for (struct local *l = d->locals; l; l = l->hh.next) {
+                int r;
+
+                if (!l->ifindex || strcmp(l->e.network, network) != 0)
+                        continue;
+                r = add_routes(l);
+                if (r < 0)
+                        log_warning_errno(r, "endpoint %s: cannot set its route: %m, ignoring",
+                                          l->e.name);
+        }
 }
 
 static int attach_device(struct local *l)
@@ -286,7 +310,6 @@ static int make_device(struct local *l)
 {
         struct netlink *nl = l->d->nl;
         char path[64];
-        struct netlink_route route;
         int r;
 
         r = netlink_veth_add(nl, l->device, host_mac, "eth0", container_mac, l->netns_fd,
@@ -305,10 +328,7 @@ static int make_device(struct local *l)
                 r = configure_inside(l);
         if (r == 0)
                 r = netlink_neigh_add(nl, l->ifindex, &l->e.addr, container_mac);
-        if (r < 0)
-                return r;
-        route = route_to(l);
-        return netlink_route_add(nl, &route);
+        return r < 0 ? r : add_routes(l);
 }
 
 static void remove_device(struct local *l)

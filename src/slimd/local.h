@@ -34,6 +34,9 @@ void local_adopt_all(struct slimd *d);
 /* Puts all of them into the store again, on the present lease. */
 int local_republish_all(struct slimd *d);
 
+/* This host's own address in a network is another one now. */
+void local_network_changed(struct slimd *d, const char *network);
+
 struct local *local_find(const struct slimd *d, uint32_t id);
 uint32_t local_ifindex(const struct local *l);
 void local_describe(const struct local *l, json_t *endpoint);

@@ -10,6 +10,7 @@
 #include "../shared/rpc.h"
 #include "host.h"
 #include "local.h"
+#include "stack.h"
 
 /* --- maps ------------------------------------------------------------------------------------- */
 
@@ -47,7 +48,7 @@ int mirror_endpoint(struct slimd *d, const struct endpoint *e)
             .network = e->network_id,
             .addr = e->addr,
             .host = e->host_addr,
-            .flags = (e->slim ? SLIM_ENDPOINT_SLIM : 0U) |
+            .flags = (e->slim ? SLIM_ENDPOINT_SLIM : 0U) | (e->is_host ? SLIM_ENDPOINT_HOST : 0U) |
                      (mirror_is_local(d, e) ? SLIM_ENDPOINT_LOCAL : 0U),
             .ifindex = l ? local_ifindex(l) : 0,
         };
@@ -56,6 +57,8 @@ int mirror_endpoint(struct slimd *d, const struct endpoint *e)
         r = map_put(d, DATAPATH_IDENTITIES, &e->id, &value);
         if (r == 0)
                 r = map_put(d, DATAPATH_ENDPOINTS, &key, &value);
+        if (r == 0 && e->is_host && mirror_is_local(d, e))
+                r = stack_endpoint_up(d, e);
         return r;
 }
 
@@ -63,6 +66,8 @@ void mirror_forget_endpoint(struct slimd *d, const struct endpoint *e)
 {
         struct slim_endpoint_key key = {.network = e->network_id, .addr = e->addr};
 
+        if (e->is_host && mirror_is_local(d, e))
+                stack_endpoint_down(d, e);
         map_delete(d, DATAPATH_ENDPOINTS, &key);
         map_delete(d, DATAPATH_IDENTITIES, &e->id);
 }
@@ -112,6 +117,16 @@ static bool keep_host(const void *key, void *userdata)
         return false;
 }
 
+static bool keep_host_endpoint(const void *key, void *userdata)
+{
+        const struct slimd *d = userdata;
+
+        for (struct endpoint *e = d->model.endpoints; e; e = e->hh.next)
+                if (e->is_host && mirror_is_local(d, e) && e->network_id == *(const uint32_t *)key)
+                        return true;
+        return false;
+}
+
 void mirror_prune(struct slimd *d)
 {
         const struct {
@@ -123,6 +138,7 @@ void mirror_prune(struct slimd *d)
             {DATAPATH_IDENTITIES, sizeof(uint32_t), keep_identity},
             {DATAPATH_PREFIXES, sizeof(struct slim_prefix_key), keep_prefix},
             {DATAPATH_HOSTS, sizeof(union slim_addr), keep_host},
+            {DATAPATH_HOST_ENDPOINTS, sizeof(uint32_t), keep_host_endpoint},
         };
 
         for (size_t i = 0; i < ARRAY_SIZE(maps); i++) {
@@ -197,8 +213,8 @@ static int apply_endpoint(struct slimd *d, const char *id_text, const char *valu
                 return -EBADMSG;
         old = model_endpoint(&d->model, (uint32_t)id);
         if (!value) {
-                /* A container that lives here is not given up because its lease ran out. */
-                if (old && !local_find(d, old->id)) {
+                /* What lives here is not given up because its lease ran out. */
+                if (old && !local_find(d, old->id) && !(old->is_host && mirror_is_local(d, old))) {
                         mirror_forget_endpoint(d, old);
                         model_drop_endpoint(&d->model, old);
                 }

@@ -74,7 +74,15 @@ struct endpoint *model_endpoint_by_name(const struct model *m, const char *netwo
                                         const char *name)
 {
         for (struct endpoint *e = m->endpoints; e; e = e->hh.next)
-                if (strcmp(e->name, name) == 0 && strcmp(e->network, network) == 0)
+                if (!e->is_host && strcmp(e->name, name) == 0 && strcmp(e->network, network) == 0)
+                        return e;
+        return NULL;
+}
+
+struct endpoint *model_host_endpoint(const struct model *m, const char *network, const char *host)
+{
+        for (struct endpoint *e = m->endpoints; e; e = e->hh.next)
+                if (e->is_host && strcmp(e->host, host) == 0 && strcmp(e->network, network) == 0)
                         return e;
         return NULL;
 }
@@ -88,12 +96,21 @@ struct endpoint *model_endpoint_by_addr(const struct model *m, uint32_t network_
         return NULL;
 }
 
+size_t model_containers(const struct model *m)
+{
+        size_t n = 0;
+
+        for (struct endpoint *e = m->endpoints; e; e = e->hh.next)
+                n += !e->is_host;
+        return n;
+}
+
 size_t model_network_endpoints(const struct model *m, const char *network)
 {
         size_t n = 0;
 
         for (struct endpoint *e = m->endpoints; e; e = e->hh.next)
-                n += strcmp(e->network, network) == 0;
+                n += !e->is_host && strcmp(e->network, network) == 0;
         return n;
 }
 
@@ -223,6 +240,11 @@ int host_from_json(const char *name, const char *text, struct host *ret)
         return 0;
 }
 
+const char *endpoint_kind(const struct endpoint *e)
+{
+        return e->is_host ? "host" : e->slim ? "slim" : "plain";
+}
+
 char *endpoint_to_json(const struct endpoint *e)
 {
         char addr[INADDR_TEXT_MAX], host_addr[INADDR_TEXT_MAX];
@@ -231,7 +253,7 @@ char *endpoint_to_json(const struct endpoint *e)
             json_pack("{s:s, s:s, s:I, s:s, s:s, s:s, s:s}", "name", e->name, "network", e->network,
                       "network_id", (json_int_t)e->network_id, "address",
                       inaddr_format(&e->addr, addr), "host", e->host, "host_address",
-                      inaddr_format(&e->host_addr, host_addr), "kind", e->slim ? "slim" : "plain"));
+                      inaddr_format(&e->host_addr, host_addr), "kind", endpoint_kind(e)));
 }
 
 int endpoint_from_json(uint32_t id, const char *text, struct endpoint *ret)
@@ -250,7 +272,8 @@ int endpoint_from_json(uint32_t id, const char *text, struct endpoint *ret)
             inaddr_parse(host_addr, &e.host_addr) < 0 || network_id < 1 || network_id > 0xffffff)
                 return -EBADMSG;
         e.slim = strcmp(kind, "slim") == 0;
-        if (!e.slim && strcmp(kind, "plain") != 0)
+        e.is_host = strcmp(kind, "host") == 0;
+        if (!e.slim && !e.is_host && strcmp(kind, "plain") != 0)
                 return -EBADMSG;
         e.network_id = (uint32_t)network_id;
         *ret = e;

@@ -7,7 +7,8 @@
  *     slim/networks/NAME             {"id", "prefix", "block_bits"}
  *     slim/hosts/NAME                {"address"}                      on the host's lease
  *     slim/endpoints/ID              {"name", "network", …}           on the host's lease
- *     slim/names/NETWORK/NAME        ID, so that names are unique     on the host's lease
+ *     slim/names/NETWORK/NAME        ID, so that names of containers  on the host's lease
+ *                                    are unique
  *     slim/addresses/NETWORK/ADDRESS ID, so that addresses are        on the host's lease
  *     slim/blocks/NETWORK/PREFIX     host that takes addresses there  on the host's lease
  *     slim/counters/network          the last network id
@@ -54,6 +55,7 @@ struct endpoint {
         union slim_addr addr;
         union slim_addr host_addr;
         bool slim;
+        bool is_host; /* the host itself, all that is in no container; its name is the host's */
         UT_hash_handle hh; /* by id */
 };
 
@@ -68,10 +70,15 @@ void model_clear(struct model *m);
 struct network *model_network(const struct model *m, const char *name);
 struct host *model_host(const struct model *m, const char *name);
 struct endpoint *model_endpoint(const struct model *m, uint32_t id);
+/* Of a container: hosts' endpoints are not known by their names. */
 struct endpoint *model_endpoint_by_name(const struct model *m, const char *network,
                                         const char *name);
 struct endpoint *model_endpoint_by_addr(const struct model *m, uint32_t network_id,
                                         const union slim_addr *addr);
+/* What a host itself is in a network, or NULL. */
+struct endpoint *model_host_endpoint(const struct model *m, const char *network, const char *host);
+/* How many there are, without those of hosts. */
+size_t model_containers(const struct model *m);
 size_t model_network_endpoints(const struct model *m, const char *network);
 
 /* Adds, or overwrites what has the same key. The result stays the model's. -ENOMEM. */
@@ -83,6 +90,7 @@ void model_drop_host(struct model *m, struct host *h);
 void model_drop_endpoint(struct model *m, struct endpoint *e);
 
 /* Values as JSON text (the caller frees) and back. -EBADMSG for what is not one. */
+const char *endpoint_kind(const struct endpoint *e);
 char *network_to_json(const struct network *n);
 int network_from_json(const char *name, const char *text, struct network *ret);
 char *host_to_json(const struct host *h);

@@ -34,19 +34,31 @@ static void endpoint_keys(const struct endpoint *e, struct endpoint_keys *k)
         snprintf(k->id_value, sizeof(k->id_value), "%u", e->id);
 }
 
+/* Those keys of an endpoint that another may have: 1 or 2 of them. */
+static size_t claims(const struct endpoint *e, const struct endpoint_keys *k, const char *ret[2])
+{
+        size_t n = 0;
+
+        ret[n++] = k->addr;
+        if (!e->is_host)
+                ret[n++] = k->name;
+        return n;
+}
+
 static int put_endpoint(struct slimd *d, const struct endpoint *e, const struct endpoint_keys *k,
                         const struct store_compare *compare, size_t n)
 {
         _cleanup_free_ char *value = endpoint_to_json(e);
-        const struct store_op ops[] = {
-            {.key = k->id, .value = value, .lease = d->lease},
-            {.key = k->name, .value = k->id_value, .lease = d->lease},
-            {.key = k->addr, .value = k->id_value, .lease = d->lease},
-        };
+        struct store_op ops[3] = {{.key = k->id, .value = value, .lease = d->lease}};
+        const char *claimed[2];
+        size_t n_claimed = claims(e, k, claimed);
 
         if (!value)
                 return -ENOMEM;
-        return store_transaction(d->store, compare, n, ops, ARRAY_SIZE(ops), NULL);
+        for (size_t i = 0; i < n_claimed; i++)
+                ops[1 + i] =
+                    (struct store_op){.key = claimed[i], .value = k->id_value, .lease = d->lease};
+        return store_transaction(d->store, compare, n, ops, 1 + n_claimed, NULL);
 }
 
 int registry_publish(struct slimd *d, const struct endpoint *e)
@@ -61,14 +73,16 @@ int registry_publish(struct slimd *d, const struct endpoint *e)
         if (r < 0)
                 return r == -ENOENT ? -ENETUNREACH : r;
 
-        const struct store_compare compare[] = {
-            {.key = k.id},
-            {.key = k.name},
-            {.key = k.addr},
+        struct store_compare compare[4] = {
             {.key = k.network, .revision = network},
+            {.key = k.id},
         };
+        const char *claimed[2];
+        size_t n = claims(e, &k, claimed);
 
-        return put_endpoint(d, e, &k, compare, ARRAY_SIZE(compare));
+        for (size_t i = 0; i < n; i++)
+                compare[2 + i] = (struct store_compare){.key = claimed[i]};
+        return put_endpoint(d, e, &k, compare, 2 + n);
 }
 
 int registry_republish(struct slimd *d, const struct endpoint *e)
@@ -76,11 +90,11 @@ int registry_republish(struct slimd *d, const struct endpoint *e)
         const char *keys[2];
         struct store_compare compare[2] = {};
         struct endpoint_keys k;
+        size_t n;
 
         endpoint_keys(e, &k);
-        keys[0] = k.name;
-        keys[1] = k.addr;
-        for (size_t i = 0; i < ARRAY_SIZE(keys); i++) {
+        n = claims(e, &k, keys);
+        for (size_t i = 0; i < n; i++) {
                 _cleanup_free_ char *value = NULL;
                 int r = store_get(d->store, keys[i], &value, &compare[i].revision);
 
@@ -92,7 +106,7 @@ int registry_republish(struct slimd *d, const struct endpoint *e)
                 if (r == -ENOENT)
                         compare[i].revision = 0;
         }
-        return put_endpoint(d, e, &k, compare, ARRAY_SIZE(compare));
+        return put_endpoint(d, e, &k, compare, n);
 }
 
 /* Deletes the endpoint's keys; a name or an address that another has by now stays. */
@@ -101,36 +115,43 @@ static int delete_keys(struct slimd *d, const struct endpoint *e)
         struct store_compare compare[2];
         struct store_op ops[3];
         struct endpoint_keys k;
-        size_t n = 0;
+        const char *claimed[2];
+        size_t n = 0, n_claimed;
 
         endpoint_keys(e, &k);
-
-        const char *const claims[] = {k.name, k.addr};
-
-        for (size_t i = 0; i < ARRAY_SIZE(claims); i++) {
+        n_claimed = claims(e, &k, claimed);
+        for (size_t i = 0; i < n_claimed; i++) {
                 _cleanup_free_ char *value = NULL;
                 int64_t revision;
-                int r = store_get(d->store, claims[i], &value, &revision);
+                int r = store_get(d->store, claimed[i], &value, &revision);
 
                 if (r < 0 && r != -ENOENT)
                         return r;
                 if (r == -ENOENT || strcmp(value, k.id_value) != 0)
                         continue;
-                compare[n] = (struct store_compare){.key = claims[i], .revision = revision};
-                ops[n++] = (struct store_op){.key = claims[i]};
+                compare[n] = (struct store_compare){.key = claimed[i], .revision = revision};
+                ops[n++] = (struct store_op){.key = claimed[i]};
         }
         ops[n] = (struct store_op){.key = k.id};
         return store_transaction(d->store, compare, n, ops, n + 1, NULL);
 }
 
-int registry_withdraw(struct slimd *d, const struct endpoint *e)
+int registry_delete(struct slimd *d, const struct endpoint *e)
 {
-        struct endpoint *old;
         int r = -EAGAIN;
 
         /* Nobody but a lease's end changes the keys of a host's endpoints: once more is enough. */
         for (int tries = 0; r == -EAGAIN && tries < 3; tries++)
                 r = delete_keys(d, e);
+        return r;
+}
+
+int registry_withdraw(struct slimd *d, const struct endpoint *e)
+{
+        struct endpoint *old;
+        int r;
+
+        r = registry_delete(d, e);
         if (r < 0) {
                 cluster_store_failed(d, r);
                 return r;

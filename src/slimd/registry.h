@@ -14,6 +14,8 @@ int registry_publish(struct slimd *d, const struct endpoint *e);
  * (-EEXIST). */
 int registry_republish(struct slimd *d, const struct endpoint *e);
 int registry_withdraw(struct slimd *d, const struct endpoint *e);
+/* The store's part of that alone. */
+int registry_delete(struct slimd *d, const struct endpoint *e);
 
 /* -EEXIST: the name or (named in *ret_other) an overlapping network. */
 int registry_create_network(struct slimd *d, const char *name, const struct inaddr_prefix *prefix,

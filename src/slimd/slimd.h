@@ -7,7 +7,8 @@
  *     model.h     what the cluster looks like         cluster.h   the store: opened and watched
  *     mirror.h    an entry of it → model, maps        registry.h  what slimd writes into it
  *     address.h   who gets which address              local.h     the containers of this host
- *     supervise.h their brokers                       api.h       the socket that clients call
+ *     supervise.h their brokers                       stack.h     the host's own endpoints
+ *     api.h       the socket that clients call
  */
 #include <stdbool.h>
 #include <stdint.h>
@@ -54,6 +55,8 @@ struct slimd {
         char *store_error; /* NULL: it answers */
         time_t store_down_since;
         struct model model;
+
+        int stack_error; /* why this host is no endpoint of some network; 0: it is of all */
 
         struct local *locals; /* by endpoint id */
         struct api *api;

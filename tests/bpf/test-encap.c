@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * slim_from_container and slim_from_vxlan: their verdict on a packet by itself, and, since a test
- * run does not say where a packet is redirected to, real packets over real devices: two containers
- * here, a VXLAN device, and an underlay on whose far end a packet socket sees what comes out.
+ * slim_from_container, slim_from_vxlan and slim_to_vxlan: their verdict on a packet by itself, and,
+ * since a test run does not say where a packet is redirected to, real packets over real devices:
+ * two containers here, a VXLAN device, and an underlay on whose far end a packet socket sees what
+ * comes out.
  *
  * `here` is the namespace that the test stays in; all three have no name and go with the process.
  */
@@ -81,14 +82,13 @@ static int make_vxlan(struct netlink *nl)
         return netlink_link_up(nl, l.ifindex);
 }
 
-static int attach(uint32_t ifindex, const struct bpf_program *prog)
+static int attach(uint32_t ifindex, enum bpf_tc_attach_point point, const struct bpf_program *prog)
 {
-        DECLARE_LIBBPF_OPTS(bpf_tc_hook, hook, .ifindex = (int)ifindex,
-                            .attach_point = BPF_TC_INGRESS);
+        DECLARE_LIBBPF_OPTS(bpf_tc_hook, hook, .ifindex = (int)ifindex, .attach_point = point);
         DECLARE_LIBBPF_OPTS(bpf_tc_opts, opts, .prog_fd = bpf_program__fd(prog));
         int r = bpf_tc_hook_create(&hook);
 
-        return r < 0 ? r : bpf_tc_attach(&hook, &opts);
+        return r < 0 && r != -EEXIST ? r : bpf_tc_attach(&hook, &opts);
 }
 
 /* In the caller's namespace, for devices to come: no packets but those that a test sends. */
@@ -129,9 +129,10 @@ static int make_stage(void **state)
         if (!if_a || !if_b || !if_under || make_vxlan(nl) < 0 ||
             netlink_addr_add(nl, if_under, &self, 24) < 0 ||
             netlink_neigh_add(nl, if_under, &far, mac_far) < 0 ||
-            attach(if_a, skel->progs.slim_from_container) < 0 ||
-            attach(if_b, skel->progs.slim_from_container) < 0 ||
-            attach(VXLAN_IFINDEX, skel->progs.slim_from_vxlan) < 0)
+            attach(if_a, BPF_TC_INGRESS, skel->progs.slim_from_container) < 0 ||
+            attach(if_b, BPF_TC_INGRESS, skel->progs.slim_from_container) < 0 ||
+            attach(VXLAN_IFINDEX, BPF_TC_EGRESS, skel->progs.slim_to_vxlan) < 0 ||
+            attach(VXLAN_IFINDEX, BPF_TC_INGRESS, skel->progs.slim_from_vxlan) < 0)
                 return -1;
         tunnel = tunnel_bpf__open_and_load();
         if (!tunnel)
@@ -166,6 +167,14 @@ static void endpoint(uint32_t id, uint32_t network, const char *addr, const char
 
                 harness_put(skel->maps.devices, &ifindex, &d);
         }
+}
+
+/* The network that slim_to_vxlan takes a source address to be of. */
+static void prefix(const char *addr, uint32_t bits, uint32_t network)
+{
+        struct slim_prefix_key key = {.prefixlen = bits, .addr = harness_addr(addr)};
+
+        harness_put(skel->maps.prefixes, &key, &network);
 }
 
 static void host(const char *addr)
@@ -325,15 +334,6 @@ static void test_container_bad_packet(void **state)
         harness_counted(skel, SLIM_REASON_NONE);
 }
 
-/* An endpoint whose host is reached over IPv6, which is not covered. */
-static void test_container_host_v6(void **state)
-{
-        struct packet p = between("10.1.0.5", "10.1.0.9");
-
-        endpoint(6, NETWORK, "10.1.0.9", "fd00::9", 0);
-        container_drop(&p, if_a, SLIM_REASON_ENCAP_NO_ENDPOINT);
-}
-
 /* --- verdicts: from VXLAN --------------------------------------------------------------------- */
 
 static int from_vxlan(const struct packet *p, uint32_t vni, const char *remote)
@@ -447,6 +447,74 @@ static void test_vxlan_no_endpoint(void **state)
         vxlan_drop(&p, OTHER_NETWORK, "192.0.2.9", SLIM_REASON_ENCAP_NO_ENDPOINT);
 }
 
+/* The host itself is an endpoint: what is for it goes up. */
+static void test_to_the_host(void **state)
+{
+        struct slim_endpoint self = {
+            .id = 9,
+            .network = NETWORK,
+            .addr = harness_addr("10.1.0.1"),
+            .host = harness_addr("192.0.2.8"),
+            .flags = SLIM_ENDPOINT_LOCAL | SLIM_ENDPOINT_HOST,
+        };
+        struct packet p = between("10.1.0.5", "10.1.0.1");
+
+        harness_endpoint(skel, &self);
+        container_goes(&p, if_a, TC_ACT_OK);
+        p = between("10.1.0.7", "10.1.0.1");
+        assert_int_equal(from_vxlan(&p, NETWORK, "192.0.2.9"), TC_ACT_OK);
+        harness_counted(skel, SLIM_REASON_NONE);
+}
+
+/* --- verdicts: to VXLAN ----------------------------------------------------------------------- */
+
+static void to_vxlan(const struct packet *p, int verdict, enum slim_reason reason)
+{
+        uint8_t data[PACKET_MAX];
+        size_t len = packet_build(p, data);
+
+        assert_int_equal(harness_run_tc(skel->progs.slim_to_vxlan, data, len, VXLAN_IFINDEX),
+                         verdict);
+        harness_counted(skel, reason);
+}
+
+static void test_to_vxlan(void **state)
+{
+        static const char *const sources[] = {"10.1.0.7",     "10.1.0.8",  "10.1.0.99",
+                                              "198.51.100.1", "192.0.2.8", "0.0.0.0"},
+                                 *const nowhere[] = {"10.1.0.5", "10.1.0.6", "10.1.0.8",
+                                                     "10.1.0.99", "198.51.100.1"};
+        struct packet p = between("10.1.0.5", "10.1.0.7"), six = between("fd00::5", "fd00::7");
+
+        to_vxlan(&p, TC_ACT_SHOT, SLIM_REASON_ENCAP_SPOOFED); /* of no network */
+        prefix("10.1.0.0", 96 + 16, OTHER_NETWORK);
+        to_vxlan(&p, TC_ACT_SHOT, SLIM_REASON_ENCAP_SPOOFED);
+        prefix("10.1.0.0", 96 + 16, NETWORK);
+        to_vxlan(&p, TC_ACT_OK, SLIM_REASON_NONE);
+        for (unsigned int i = 1; i < 256; i++) {
+                p.protocol = (uint8_t)i;
+                p.ip_words = (uint8_t)(5 + i % 11);
+                to_vxlan(&p, TC_ACT_OK, SLIM_REASON_NONE);
+        }
+        /* From who is not here, and to who is, or is nobody. */
+        for (size_t i = 0; i < ARRAY_SIZE(sources); i++) {
+                p = between(sources[i], "10.1.0.7");
+                to_vxlan(&p, TC_ACT_SHOT, SLIM_REASON_ENCAP_SPOOFED);
+        }
+        for (size_t i = 0; i < ARRAY_SIZE(nowhere); i++) {
+                p = between("10.1.0.5", nowhere[i]);
+                to_vxlan(&p, TC_ACT_SHOT, SLIM_REASON_ENCAP_NO_ENDPOINT);
+        }
+        to_vxlan(&six, TC_ACT_SHOT, SLIM_REASON_ENCAP_BAD_PACKET);
+        p = between("10.1.0.5", "10.1.0.7");
+        p.ethertype = ETH_P_ARP;
+        to_vxlan(&p, TC_ACT_SHOT, SLIM_REASON_ENCAP_BAD_PACKET);
+        /* An endpoint whose host is reached over IPv6, which is not covered. */
+        endpoint(6, NETWORK, "10.1.0.9", "fd00::9", 0);
+        p = between("10.1.0.5", "10.1.0.9");
+        to_vxlan(&p, TC_ACT_SHOT, SLIM_REASON_ENCAP_NO_ENDPOINT);
+}
+
 /* --- where packets go ------------------------------------------------------------------------- */
 
 /* A packet socket on a device of the far namespace. Nothing is there before it is bound. */
@@ -527,6 +595,7 @@ static void test_live_encap(void **state)
         const uint8_t *ip = got + ETH_HLEN, *udp = ip + 20, *inner = udp + 16;
         size_t len = between_macs(&p, mac_near, sent);
 
+        prefix("10.1.0.0", 96 + 16, NETWORK);
         send_out(a, sent, len);
         assert_int_equal(receive_ipv4(wire, IPPROTO_UDP, got), len + ETH_HLEN + 20 + 8 + 8);
         assert_memory_equal(ip + 12, self, 4);
@@ -602,7 +671,8 @@ int main(void)
             TEST(test_container_unknown_device),
             TEST(test_container_spoofed),
             TEST(test_container_bad_packet),
-            TEST(test_container_host_v6),
+            TEST(test_to_the_host),
+            TEST(test_to_vxlan),
             TEST(test_vxlan_good),
             TEST(test_vxlan_bad_packet),
             TEST(test_vxlan_unknown_host),
