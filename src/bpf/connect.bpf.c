@@ -42,15 +42,22 @@ enum verdict {
 
 /* --- the source ------------------------------------------------------------------------------- */
 
-/* Is this the source that an attempt before this one has left in the socket? */
-static __always_inline bool has_source(struct bpf_sock *sk, bool v4, const union slim_addr *addr)
+/*
+ * The source that the kernel has for the socket. Where the program did not bind a loopback address,
+ * it is what an attempt before this one has left (AF_UNSPEC keeps what was once set_source()'s).
+ */
+static __always_inline union slim_addr source_of(struct bpf_sock *sk, bool v4)
 {
         if (!sk)
-                return false;
+                return addr_v6(0, 0, 0, 0);
         if (v4)
-                return sk->src_ip4 == addr->w[3];
-        return !((sk->src_ip6[0] ^ addr->w[0]) | (sk->src_ip6[1] ^ addr->w[1]) |
-                 (sk->src_ip6[2] ^ addr->w[2]) | (sk->src_ip6[3] ^ addr->w[3]));
+                return addr_v4(sk->src_ip4);
+        return addr_v6(sk->src_ip6[0], sk->src_ip6[1], sk->src_ip6[2], sk->src_ip6[3]);
+}
+
+static __always_inline bool is_wildcard(const union slim_addr *a)
+{
+        return addr_is_any4(a) || addr_is_any6(a);
 }
 
 /* Gives the socket a source address, and a port unless that is 0. */
@@ -75,14 +82,16 @@ static __always_inline long set_source(struct bpf_sock_addr *ctx, bool v4,
 
 /* --- the ways --------------------------------------------------------------------------------- */
 
-/* Over the wire between the hosts. A source that an attempt by VXLAN has left is undone. */
+/* Over the wire between the hosts, from whichever address is this host's. */
 static __always_inline enum verdict directly(struct bpf_sock_addr *ctx, bool v4,
                                              struct slim_socket *s, struct destination *d,
                                              const union slim_addr *host, __u32 endpoint)
 {
         const union slim_addr any = v4 ? addr_v4(0) : addr_v6(0, 0, 0, 0);
+        union slim_addr source = source_of(ctx->sk, v4);
 
-        if (!s->is_host && has_source(ctx->sk, v4, &s->addr) && set_source(ctx, v4, &any, 0) < 0)
+        if (!s->is_host && !is_wildcard(&source) && !addr_is_loopback(&s->bound_addr) &&
+            set_source(ctx, v4, &any, 0) < 0)
                 return refuse(EADDRNOTAVAIL, SLIM_REASON_CONNECT_NO_SOURCE);
         s->peer_endpoint = endpoint;
         s->peer_port = d->port;
@@ -99,13 +108,15 @@ static __always_inline enum verdict by_vxlan(struct bpf_sock_addr *ctx, bool v4,
                                              struct slim_socket *s, const struct destination *d,
                                              __u32 endpoint)
 {
+        union slim_addr source = source_of(ctx->sk, v4);
+
         s->peer_kind = SLIM_PEER_PLAIN;
         s->peer_endpoint = endpoint;
         s->peer_addr = d->addr;
         s->peer_port = d->port;
         if (s->owner && addr_is_loopback(&s->bound_addr))
                 return refuse(EINVAL, SLIM_REASON_CONNECT_NO_SOURCE); /* as the kernel does */
-        if (has_source(ctx->sk, v4, &s->addr))
+        if (addr_equal(&source, &s->addr))
                 return UNTOUCHED;
         if (s->owner && set_source(ctx, v4, &s->addr, s->bound_port) == 0)
                 return UNTOUCHED;
