@@ -59,7 +59,7 @@ enum slim_peer_kind {
         SLIM_PEER_OVERLAY = 1,  /* an endpoint's overlay address */
         SLIM_PEER_LOOPBACK = 2, /* the container itself, by a loopback address */
         SLIM_PEER_OUTSIDE = 3,  /* no overlay address: reached as the host reaches it */
-        SLIM_PEER_PLAIN = 4,    /* an endpoint by way of VXLAN: its packets have overlay addresses */
+        SLIM_PEER_PLAIN = 4, /* an endpoint by way of VXLAN: its packets have overlay addresses */
 };
 
 enum slim_bind_flags {
