@@ -14,6 +14,10 @@
 #include <asm-generic/errno.h>
 #include <bpf/bpf_core_read.h>
 
+#define AF_UNSPEC 0
+#define AF_INET   2
+#define AF_INET6  10
+
 static __always_inline struct bind_flags flags_of(struct bpf_sock *sk)
 {
         struct sock_common___slim *sc = (void *)bpf_skc_to_tcp_sock(sk);
@@ -83,7 +87,9 @@ int slim_bind4(struct bpf_sock_addr *ctx)
         struct slim_socket *s = bpf_sk_storage_get(&sockets, ctx->sk, 0, 0);
         union slim_addr addr = addr_v4(ctx->user_ip4);
 
-        if (!s)
+        /* What the kernel refuses (EAFNOSUPPORT) is not to leave a binding. AF_UNSPEC it takes for
+         * AF_INET if the address is 0.0.0.0. */
+        if (!s || (ctx->user_family != AF_INET && (ctx->user_family != AF_UNSPEC || ctx->user_ip4)))
                 return 1;
         if (!bind_to(ctx, s, &addr, bpf_ntohs(ctx->user_port)))
                 return 0;
@@ -99,7 +105,7 @@ int slim_bind6(struct bpf_sock_addr *ctx)
         union slim_addr addr =
             addr_v6(ctx->user_ip6[0], ctx->user_ip6[1], ctx->user_ip6[2], ctx->user_ip6[3]);
 
-        if (!s)
+        if (!s || ctx->user_family != AF_INET6)
                 return 1;
         if (!bind_to(ctx, s, &addr, bpf_ntohs(ctx->user_port)))
                 return 0;

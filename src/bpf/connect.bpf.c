@@ -195,6 +195,8 @@ static __always_inline enum verdict connects(struct bpf_sock_addr *ctx, bool v4,
 {
         struct slim_socket *s = bpf_sk_storage_get(&sockets, ctx->sk, 0, 0);
 
+        if (ctx->user_family != (v4 ? AF_INET : AF_INET6))
+                return UNTOUCHED; /* the kernel says EAFNOSUPPORT */
         if (s && !s->is_host)
                 return container_connects(ctx, v4, s, d);
         if (s)

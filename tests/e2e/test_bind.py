@@ -360,3 +360,32 @@ def test_nothing_is_left_of_all_this(lab):
 
     wait_until(lambda: maps()["ports"] == 0 and maps()["listeners"] == 0,
                "the tables of ports and listeners to be empty")
+
+
+def test_a_refused_family_leaves_no_binding(lab):
+    """The kernel looks at the address's family after the programs did."""
+    said = lab.python("h1", "families", """
+import ctypes, errno, json, socket, struct
+libc = ctypes.CDLL(None, use_errno=True)
+def call(f, s, family, port, address):
+    a = struct.pack('=HH', family, socket.htons(port)) + address
+    r = f(s.fileno(), a, len(a))
+    return errno.errorcode[ctypes.get_errno()] if r < 0 else 'ok'
+out = []
+for own, other in (socket.AF_INET, socket.AF_INET6), (socket.AF_INET6, socket.AF_INET), \\
+        (socket.AF_INET, socket.AF_UNIX), (socket.AF_INET6, socket.AF_UNSPEC):
+    s = socket.socket(own)
+    out.append(call(libc.bind, s, other, 5555, bytes(24)))
+    out.append(s.getsockname()[1])
+    out.append(call(libc.connect, s, other, 5555, b'\\x7f\\0\\0\\1' + bytes(20)) if other else None)
+    s.bind(('', 5555))  # still free, and the socket still unbound
+    out.append(s.getsockname()[1])
+    s.close()
+s = socket.socket()
+out.append(call(libc.bind, s, socket.AF_UNSPEC, 5556, bytes(12)))
+out.append(s.getsockname())
+print(json.dumps(out))
+""")
+    refused = ["EAFNOSUPPORT", 0, "EAFNOSUPPORT", 5555]
+    assert said == [*refused, *refused, *refused, "EAFNOSUPPORT", 0, None, 5555,
+                    "ok", ["0.0.0.0", 5556]]
