@@ -41,7 +41,8 @@ void host_remove_cgroup(const char *path);
 
 /*
  * The cgroups of the containers, below d->opt.cgroup: containers/ID/program, containers/ID/broker.
- * The broker's is the container's too, as the kernel charges the memory of a socket to who makes it.
+ * The broker's is the container's too, as the kernel charges the memory of a socket to who makes
+ * it.
  */
 #define CGROUP_CONTAINERS "containers"
 #define CGROUP_PROGRAM    "program"

@@ -245,9 +245,8 @@ static int load_programs(struct slimd *d)
 {
         /* On all of the containers, for the sockets of their brokers: the others have no identity
          * and pass. */
-        struct datapath_options o = {.bpf_dir = d->opt.bpf_dir,
-                                     .cgroup = d->opt.cgroup,
-                                     .vxlan_ifindex = d->vxlan_ifindex};
+        struct datapath_options o = {
+            .bpf_dir = d->opt.bpf_dir, .cgroup = d->opt.cgroup, .vxlan_ifindex = d->vxlan_ifindex};
 
         return datapath_open(&o, &d->dp);
 }
