@@ -8,6 +8,7 @@
  * order unless they are called be_. A struct that is a map key has no hidden padding, since the
  * kernel hashes every byte of it.
  */
+#include <linux/bpf.h>
 #include <linux/types.h>
 
 #define SLIM_ABI_VERSION 1
@@ -66,6 +67,7 @@ enum slim_bind_flags {
         SLIM_BIND_REUSE_ADDR = 1 << 0,
         SLIM_BIND_REUSE_PORT = 1 << 1,
         SLIM_BIND_BY_LISTEN = 1 << 2, /* there was no bind() */
+        SLIM_BIND_SAME_UID = 1 << 3, /* it is counted in slim_binding.same_uid */
 };
 
 #define SLIM_NO_SLOT 0xff
@@ -109,6 +111,8 @@ struct slim_binding {
         __u32 owners;     /* sockets bound here */
         __u32 reuse_addr; /* how many of them have SO_REUSEADDR */
         __u32 reuse_port; /* … SO_REUSEPORT */
+        __u32 uid;        /* the owner of the first of them, */
+        __u32 same_uid;   /* and how many have the same */
         __u8 claims;      /* enum slim_claims: what its address takes, of all its sockets */
         __u8 pad[3];
 };
@@ -120,6 +124,43 @@ enum slim_claims {
         SLIM_CLAIMS_V6 = 1 << 1,
         SLIM_CLAIMS_ANY = 1 << 2, /* a wildcard: 0.0.0.0 or :: */
 };
+
+/* (endpoint, virtual port) → what is bound. Elements go away with their last owner; `dead` tells
+ * a program that still holds the pointer, for which the element lives on until its RCU section
+ * ends. */
+struct slim_port {
+        struct bpf_spin_lock lock;
+        __u32 dead;
+        /* The variables of one walk over binding[] (ports.h). They are here, under the lock, and
+         * not in registers: the verifier would follow each of their values on its own. */
+        __u8 walk_free, walk_same, walk_conflict, walk_flags, walk_own, pad[3];
+        __u32 walk_uid, pad2;
+        struct slim_binding binding[SLIM_BINDINGS];
+};
+
+/*
+ * inet_bind_conflict() of the kernel, for one socket and all those of a binding that its address
+ * overlaps: may they be on one port? flags: the socket's enum slim_bind_flags.
+ */
+static inline __attribute__((always_inline)) int slim_binding_shares(const struct slim_binding *b,
+                                                                     __u8 flags, __u32 uid)
+{
+        if ((flags & SLIM_BIND_REUSE_PORT) && b->reuse_port == b->owners &&
+            b->same_uid == b->owners && b->uid == uid)
+                return 1;
+        return (flags & SLIM_BIND_REUSE_ADDR) && b->reuse_addr == b->owners && !b->listeners;
+}
+
+/* Do two bindings take packets of one local address? */
+static inline __attribute__((always_inline)) int slim_bindings_overlap(const struct slim_binding *a,
+                                                                       const struct slim_binding *b)
+{
+        if (!(a->claims & b->claims & (SLIM_CLAIMS_V4 | SLIM_CLAIMS_V6)))
+                return 0;
+        return ((a->claims | b->claims) & SLIM_CLAIMS_ANY) ||
+               !((a->addr.w[0] ^ b->addr.w[0]) | (a->addr.w[1] ^ b->addr.w[1]) |
+                 (a->addr.w[2] ^ b->addr.w[2]) | (a->addr.w[3] ^ b->addr.w[3]));
+}
 
 struct slim_listener_key {
         __u32 endpoint;
@@ -231,7 +272,8 @@ SLIM_ASSERT_SIZE(struct slim_endpoint, 48);
 SLIM_ASSERT_SIZE(struct slim_prefix_key, 20);
 SLIM_ASSERT_SIZE(struct slim_socket, 80);
 SLIM_ASSERT_SIZE(struct slim_port_key, 8);
-SLIM_ASSERT_SIZE(struct slim_binding, 40);
+SLIM_ASSERT_SIZE(struct slim_binding, 48);
+SLIM_ASSERT_SIZE(struct slim_port, 24 + 48 * SLIM_BINDINGS);
 SLIM_ASSERT_SIZE(struct slim_listener_key, 8);
 SLIM_ASSERT_SIZE(struct slim_tuple, 36);
 SLIM_ASSERT_SIZE(struct slim_syn, 32);

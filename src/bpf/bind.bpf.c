@@ -67,6 +67,7 @@ static __always_inline int bind_to(struct bpf_sock_addr *ctx, struct slim_socket
                 return refuse(EADDRNOTAVAIL, SLIM_REASON_BIND_FOREIGN_ADDRESS);
 
         q.flags = flags_of(ctx->sk);
+        q.flags.uid = uid_of(ctx->sk);
         port_bind(&q);
         if (q.binding < 0)
                 return refuse(EADDRINUSE, SLIM_REASON_BIND_IN_USE);

@@ -90,18 +90,7 @@ struct sockets_map {
         __type(value, struct slim_socket);
 };
 
-/* (endpoint, virtual port) → what is bound. Elements go away with their last owner; `dead` tells
- * a program that still holds the pointer, for which the element lives on until its RCU section
- * ends. */
-struct slim_port {
-        struct bpf_spin_lock lock;
-        __u32 dead;
-        /* The variables of one walk over binding[] (ports.h). They are here, under the lock, and
-         * not in registers: the verifier would follow each of their values on its own. */
-        __u8 walk_free, walk_same, walk_conflict, pad[5];
-        struct slim_binding binding[SLIM_BINDINGS];
-};
-
+/* (endpoint, virtual port) → what is bound. */
 struct ports_map {
         __uint(type, BPF_MAP_TYPE_HASH);
         __uint(map_flags, BPF_F_NO_PREALLOC);

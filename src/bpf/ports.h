@@ -16,13 +16,29 @@ struct bind_flags {
         __u8 reuse_addr; /* 0 or 1 */
         __u8 reuse_port;
         __u8 v6only;
+        __u32 uid; /* sk_uid, by which SO_REUSEPORT shares */
 };
+
+struct kuid___slim {
+        __u32 val;
+} __attribute__((preserve_access_index));
+
+struct sock___slim {
+        struct kuid___slim sk_uid;
+} __attribute__((preserve_access_index));
 
 struct sock_common___slim {
         unsigned char skc_reuse : 4;
         unsigned char skc_reuseport : 1;
         unsigned char skc_ipv6only : 1;
 } __attribute__((preserve_access_index));
+
+static __always_inline __u32 uid_of(struct bpf_sock *sk)
+{
+        struct sock___slim *full = (void *)bpf_skc_to_tcp_sock(sk);
+
+        return full ? full->sk_uid.val : 0;
+}
 
 /* enum slim_claims of a socket; the kernel's rule is inet_rcv_saddr_equal(). */
 static __always_inline __u8 claims_of(const union slim_addr *addr, __u8 v6only)
@@ -53,11 +69,12 @@ struct bind_request {
         /* For port_bind() itself. */
         bool automatic;
         __u8 claims;
-        __u8 share_addr, share_port;
+        __u8 share;    /* enum slim_bind_flags: with which of those that are there already */
+        __u8 same_uid; /* it is counted in slim_binding.same_uid */
 };
 
 /* Adds a socket to a port; its index in binding[], or PORT_TAKEN, or PORT_DEAD. */
-static __always_inline int port_add(struct slim_port *p, const struct bind_request *q)
+static __always_inline int port_add(struct slim_port *p, struct bind_request *q)
 {
         const union slim_addr *addr = &q->addr;
         int at = PORT_TAKEN;
@@ -69,10 +86,13 @@ static __always_inline int port_add(struct slim_port *p, const struct bind_reque
         }
         p->walk_free = p->walk_same = SLIM_BINDINGS;
         p->walk_conflict = 0;
+        p->walk_flags = q->share;
+        p->walk_uid = q->flags.uid;
 #pragma clang loop unroll(full)
         for (int i = 0; i < SLIM_BINDINGS; i++) {
                 struct slim_binding *b = &p->binding[i];
 
+                barrier();
                 if (!b->owners) {
                         p->walk_free = i;
                         continue;
@@ -87,11 +107,8 @@ static __always_inline int port_add(struct slim_port *p, const struct bind_reque
                 if (!(b->claims & q->claims & (SLIM_CLAIMS_V4 | SLIM_CLAIMS_V6)))
                         continue;
                 /* They overlap. Both must have said that they share. */
-                if (b->reuse_port == b->owners && q->share_port)
-                        continue;
-                if (b->reuse_addr == b->owners && q->share_addr && !b->listeners)
-                        continue;
-                p->walk_conflict = 1;
+                if (!slim_binding_shares(b, p->walk_flags, p->walk_uid))
+                        p->walk_conflict = 1;
         }
         if (!p->walk_conflict) {
                 at = p->walk_same < SLIM_BINDINGS ? p->walk_same : p->walk_free;
@@ -104,7 +121,11 @@ static __always_inline int port_add(struct slim_port *p, const struct bind_reque
                                 b->reuse_addr = 0;
                                 b->reuse_port = 0;
                                 b->claims = 0;
+                                b->uid = q->flags.uid;
+                                b->same_uid = 0;
                         }
+                        q->same_uid = b->uid == q->flags.uid;
+                        b->same_uid += q->same_uid;
                         b->owners++;
                         b->reuse_addr += q->flags.reuse_addr;
                         b->reuse_port += q->flags.reuse_port;
@@ -154,8 +175,9 @@ static __always_inline void port_bind(struct bind_request *q)
         q->automatic = !q->port;
         q->claims = claims_of(&q->addr, q->flags.v6only);
         /* An automatic port is shared with nobody who is there already. */
-        q->share_addr = q->automatic ? 0 : q->flags.reuse_addr;
-        q->share_port = q->automatic ? 0 : q->flags.reuse_port;
+        q->share = q->automatic ? 0
+                                : (q->flags.reuse_addr ? SLIM_BIND_REUSE_ADDR : 0) |
+                                      (q->flags.reuse_port ? SLIM_BIND_REUSE_PORT : 0);
         q->binding = PORT_TAKEN;
         bpf_loop(BIND_TRIES, bind_try, q, 0);
 }
@@ -171,7 +193,8 @@ static __always_inline void port_hold(struct slim_socket *s, const struct bind_r
         s->slot = SLIM_NO_SLOT;
         s->listen_port = 0;
         s->bind_flags = (q->flags.reuse_addr ? SLIM_BIND_REUSE_ADDR : 0) |
-                        (q->flags.reuse_port ? SLIM_BIND_REUSE_PORT : 0);
+                        (q->flags.reuse_port ? SLIM_BIND_REUSE_PORT : 0) |
+                        (q->same_uid ? SLIM_BIND_SAME_UID : 0);
 }
 
 /* The number of a single set bit. (The compiler of Debian 12 crashes on __builtin_ctzll.) */
@@ -185,21 +208,42 @@ static __always_inline int bit_number(__u64 bit)
 }
 
 /*
- * A slot for a new listener of a binding, or PORT_TAKEN when it has one that does not share
- * (a second listen() without SO_REUSEPORT) or SLIM_LISTENERS already.
+ * A slot for a socket that begins to listen, or PORT_TAKEN: another one's address overlaps its own
+ * and they do not share (what inet_csk_listen_start() has get_port() check again), or the binding
+ * has SLIM_LISTENERS already. The broker has asked the same before (listen.c there); this is for
+ * a listen() that did not pass it.
  */
-static __always_inline int port_listen(struct slim_port *p, __u8 binding)
+static __always_inline int port_listen(struct slim_port *p, const struct slim_socket *s, __u32 uid)
 {
-        __u64 all = 0, bit;
+        __u8 binding = s->binding;
+        struct slim_binding *own;
         int slot = PORT_TAKEN;
+        __u64 all, bit;
 
         if (binding >= SLIM_BINDINGS)
                 return PORT_TAKEN;
+        own = &p->binding[binding];
         bpf_spin_lock(&p->lock);
-        all = p->binding[binding].listeners;
-        if (!all || (p->binding[binding].reuse_port == p->binding[binding].owners && ~all)) {
+        p->walk_conflict = 0;
+        p->walk_flags = s->bind_flags;
+        p->walk_own = binding;
+        p->walk_uid = uid;
+#pragma clang loop unroll(full)
+        for (int i = 0; i < SLIM_BINDINGS; i++) {
+                struct slim_binding *b = &p->binding[i];
+
+                barrier();
+                /* Alone on its own binding, or not touched by another one. */
+                if (i == p->walk_own ? b->owners == 1
+                                     : !b->owners || !slim_bindings_overlap(b, own))
+                        continue;
+                if (!slim_binding_shares(b, p->walk_flags, p->walk_uid))
+                        p->walk_conflict = 1;
+        }
+        all = own->listeners;
+        if (!p->walk_conflict && ~all) {
                 bit = ~all & (all + 1); /* the lowest free bit */
-                p->binding[binding].listeners = all | bit;
+                own->listeners = all | bit;
                 slot = bit_number(bit);
         }
         bpf_spin_unlock(&p->lock);
@@ -235,6 +279,7 @@ static __always_inline void port_release(struct slim_socket *s)
                                 b->listeners &= ~(1ULL << s->slot);
                         b->reuse_addr -= !!(flags & SLIM_BIND_REUSE_ADDR);
                         b->reuse_port -= !!(flags & SLIM_BIND_REUSE_PORT);
+                        b->same_uid -= !!(flags & SLIM_BIND_SAME_UID);
                 }
                 left += b->owners;
         }

@@ -93,6 +93,7 @@ static __always_inline void listening(struct bpf_sock_ops *ops, struct bpf_sock 
                     .endpoint = s->endpoint,
                     .addr = ops->family == AF_INET ? addr_v4(0) : addr_v6(0, 0, 0, 0),
                     .port = ops->local_port,
+                    .flags = {.uid = uid_of(sk)},
                 };
 
                 port_bind(&q);
@@ -119,7 +120,7 @@ static __always_inline void listening(struct bpf_sock_ops *ops, struct bpf_sock 
                 s->listen_port = hidden;
         }
         if (s->slot == SLIM_NO_SLOT) {
-                at = port_listen(p, s->binding);
+                at = port_listen(p, s, uid_of(sk));
                 if (at < 0)
                         return count(SLIM_REASON_LISTEN_IN_USE);
                 s->slot = at;

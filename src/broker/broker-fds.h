@@ -8,6 +8,7 @@ enum broker_fd {
         BROKER_FD_SOCKETS = 4, /* the SK_STORAGE map "sockets" */
         BROKER_FD_NETNS = 5,   /* the container's network namespace */
         BROKER_FD_CALL = 6,    /* memory of BROKER_CALL_SIZE bytes for the call in hand */
+        BROKER_FD_PORTS = 7,   /* the map "ports" */
         BROKER_FD_MAX,
 };
 

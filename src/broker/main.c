@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * slim-broker: hands host-namespace TCP sockets to one container, for as long as it lives.
+ * slim-broker: hands host-namespace TCP sockets to one container, for as long as it lives, and
+ * answers for them where the kernel would answer with the host's.
  *
  * slimd starts it in the host's network namespace and in the cgroup where the BPF programs are
  * attached, with the descriptors of broker-fds.h. It owns no state that slimd would have to save:
@@ -94,7 +95,7 @@ int main(int argc, char **argv)
         if (prctl(PR_SET_DUMPABLE, 0) < 0)
                 log_warning_errno(-errno, "cannot hide from debuggers: %m, ignoring");
         pool_init(&pool, BROKER_FD_SOCKETS, &identity);
-        r = notify_loop(BROKER_FD_NOTIFY, BROKER_FD_NETNS, BROKER_FD_CALL, &pool);
+        r = notify_loop(BROKER_FD_NOTIFY, BROKER_FD_NETNS, BROKER_FD_CALL, BROKER_FD_PORTS, &pool);
         pool_done(&pool);
         if (r < 0) {
                 log_error_errno(r, "endpoint %u: notifications failed: %m", identity.endpoint);

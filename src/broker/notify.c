@@ -18,7 +18,12 @@
 #include "../basic/alloc.h"
 #include "../basic/fd.h"
 #include "../basic/log.h"
+#include "../shared/filter.h"
 #include "broker-fds.h"
+#include "caller.h"
+#include "inside.h"
+#include "interface.h"
+#include "listen.h"
 
 /* Linux 6.6; Debian 12's headers are of 6.1. */
 #ifndef SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP
@@ -35,9 +40,9 @@
 
 /* What is in the file of the call in hand; it outlives this process. */
 struct in_hand {
-        uint64_t given_id; /* the call whose caller has its socket, but not yet the answer, */
-        int32_t given;     /* and as which descriptor */
-        uint32_t unused;
+        uint64_t done_id; /* the call that is done, but perhaps not answered yet, */
+        int32_t value;    /* and its answer: a descriptor that the caller has already, or 0, */
+        int32_t error;    /* or a negative errno */
         struct seccomp_notif call; /* may be longer */
 };
 
@@ -47,6 +52,8 @@ struct loop {
         dev_t netns_dev;
         ino_t netns_ino;
         struct pool *pool;
+        struct inside inside;
+        struct listen_maps maps;
         struct in_hand *in_hand;
         struct seccomp_notif *call; /* in_hand->call, of the size that this kernel wants */
         size_t call_size;
@@ -66,6 +73,14 @@ static bool in_container_netns(const struct loop *l, uint32_t pid)
                st.st_ino == l->netns_ino;
 }
 
+static struct caller caller_of(const struct loop *l)
+{
+        return (struct caller){.notify_fd = l->notify_fd,
+                               .proc_fd = l->proc_fd,
+                               .id = l->call->id,
+                               .pid = l->call->pid};
+}
+
 static int answer(const struct loop *l, int value, int error, uint32_t flags)
 {
         memset(l->answer, 0, l->answer_size);
@@ -78,6 +93,15 @@ static int answer(const struct loop *l, int value, int error, uint32_t flags)
         return 0;
 }
 
+/* Answers a call that has had its effect: from here on nobody has it a second time. */
+static int answer_done(const struct loop *l, int value, int error)
+{
+        l->in_hand->value = value;
+        l->in_hand->error = error;
+        l->in_hand->done_id = l->call->id;
+        return answer(l, value, error, 0);
+}
+
 /* Lets the kernel run the call as it stands. Its arguments are numbers: nothing can change them. */
 static int answer_continue(const struct loop *l)
 {
@@ -85,46 +109,110 @@ static int answer_continue(const struct loop *l)
 }
 
 /*
- * Puts the socket into the caller's table, closes it here, and only then lets the call return: who
- * closes the socket afterwards closes the last reference, so that its port is free and its FIN sent
- * at once. (SECCOMP_ADDFD_FLAG_SEND would wake the caller first.) No signal comes between the two
- * steps and leaves a descriptor that nobody knows of: see filter_load().
+ * Puts a descriptor into the caller's table, closes it here, and only then lets the call return:
+ * who closes a socket afterwards closes the last reference, so that its port is free and its FIN
+ * sent at once. (SECCOMP_ADDFD_FLAG_SEND would wake the caller first.) No signal comes between the
+ * two steps and leaves a descriptor that nobody knows of: see filter_load().
  */
-static int hand_out(const struct loop *l, int family, int type)
+static int give(const struct loop *l, int *fd, uint32_t flags)
 {
-        _cleanup_close_ int fd = -1;
         struct seccomp_notif_addfd addfd = {
             .id = l->call->id,
-            .newfd_flags = type & SOCK_CLOEXEC ? O_CLOEXEC : 0,
+            .srcfd = (uint32_t)*fd,
+            .newfd_flags = flags,
         };
         int r;
 
-        fd = pool_take(l->pool, family);
-        if (fd < 0)
-                return answer(l, 0, fd, 0);
-        if ((type & SOCK_NONBLOCK) && fcntl(fd, F_SETFL, O_RDWR | O_NONBLOCK) < 0)
-                return answer(l, 0, -errno, 0);
-        addfd.srcfd = (uint32_t)fd;
         r = ioctl(l->notify_fd, SECCOMP_IOCTL_NOTIF_ADDFD, &addfd);
         if (r < 0)
                 /* ENOENT: the caller died. Else its own table has no room (EMFILE). */
                 return errno == ENOENT ? 0 : answer(l, 0, -errno, 0);
-        l->in_hand->given = r;
-        l->in_hand->given_id = l->call->id;
-        fd = safe_close(fd);
+        l->in_hand->value = r;
+        l->in_hand->error = 0;
+        l->in_hand->done_id = l->call->id;
+        *fd = safe_close(*fd);
         return answer(l, r, 0, 0);
+}
+
+/* A socket belongs to who made it (fstat(), SO_REUSEPORT, firewalls): that is the caller. */
+static int set_owner(const struct caller *c, int fd)
+{
+        uid_t uid;
+        gid_t gid;
+        int r;
+
+        r = caller_ids(c, &uid, &gid);
+        if (r < 0)
+                return r;
+        /* The broker's own is root. */
+        return (uid || gid) && fchown(fd, uid, gid) < 0 ? -errno : 0;
+}
+
+static int run_socket(const struct loop *l, const struct caller *c)
+{
+        int family = (int)l->call->data.args[0], type = (int)l->call->data.args[1], r;
+        _cleanup_close_ int fd = -1;
+
+        if ((type & SOCKET_TYPE_MASK) != SOCK_STREAM ||
+            (type & ~(SOCKET_TYPE_MASK | SOCK_CLOEXEC | SOCK_NONBLOCK)) ||
+            !in_container_netns(l, l->call->pid))
+                return answer_continue(l);
+        fd = pool_take(l->pool, family);
+        if (fd < 0)
+                return answer(l, 0, fd, 0);
+        r = set_owner(c, fd);
+        if (r < 0)
+                return answer(l, 0, r, 0);
+        if ((type & SOCK_NONBLOCK) && fcntl(fd, F_SETFL, O_RDWR | O_NONBLOCK) < 0)
+                return answer(l, 0, -errno, 0);
+        return give(l, &fd, type & SOCK_CLOEXEC ? O_CLOEXEC : 0);
+}
+
+static int run_listen(const struct loop *l, const struct caller *c)
+{
+        const struct seccomp_data *data = &l->call->data;
+        int r;
+
+        r = listen_run(c, &l->maps, &l->inside, (int)data->args[0], (int)data->args[1]);
+        return r == LISTEN_NATIVE ? answer_continue(l) : answer_done(l, 0, r);
+}
+
+static int run_interface(const struct loop *l, const struct caller *c, bool compat)
+{
+        const struct seccomp_data *data = &l->call->data;
+        const struct interface_call call = {
+            .fd = (int)data->args[0],
+            .command = (uint32_t)data->args[1],
+            .argument = compat ? (uint32_t)data->args[2] : data->args[2],
+            .compat = compat,
+        };
+        _cleanup_close_ int fd = -1;
+        int r;
+
+        r = interface_run(c, &l->inside, l->maps.sockets, &call, &fd);
+        if (fd >= 0)
+                return give(l, &fd, O_CLOEXEC);
+        return r < 0 ? answer_done(l, 0, r) : answer_done(l, r, 0);
 }
 
 static int handle(const struct loop *l)
 {
-        const struct seccomp_data *data = &l->call->data;
-        int family = (int)data->args[0], type = (int)data->args[1];
+        const struct caller c = caller_of(l);
 
-        if (data->nr != __NR_socket || (type & SOCKET_TYPE_MASK) != SOCK_STREAM ||
-            (type & ~(SOCKET_TYPE_MASK | SOCK_CLOEXEC | SOCK_NONBLOCK)) ||
-            !in_container_netns(l, l->call->pid))
-                return answer_continue(l);
-        return hand_out(l, family, type);
+        switch (filter_call(&l->call->data)) {
+        case FILTER_SOCKET:
+                return run_socket(l, &c);
+        case FILTER_LISTEN:
+                return run_listen(l, &c);
+        case FILTER_IOCTL:
+                return run_interface(l, &c, false);
+        case FILTER_IOCTL_COMPAT:
+                return run_interface(l, &c, true);
+        case FILTER_OTHER:
+                break;
+        }
+        /* Of a filter that is not ours: it has no reason to be here, and to be let through. */
+        return answer(l, 0, -ENOSYS, 0);
 }
 
 /* Receives straight into the file: from the moment on that a call is ours, it is there. */
@@ -144,9 +232,12 @@ static void finish(const struct loop *l)
                 return;
         if (ioctl(l->notify_fd, SECCOMP_IOCTL_NOTIF_ID_VALID, &l->call->id) < 0)
                 return;
-        r = l->in_hand->given_id == l->call->id ? answer(l, l->in_hand->given, 0, 0) : handle(l);
+        if (l->in_hand->done_id == l->call->id)
+                r = answer(l, l->in_hand->value, l->in_hand->error, 0);
+        else
+                r = handle(l);
         if (r < 0)
-                log_warning_errno(r, "cannot finish a socket() call: %m, ignoring");
+                log_warning_errno(r, "cannot finish a call: %m, ignoring");
 }
 
 static int loop_run(struct loop *l)
@@ -180,11 +271,11 @@ static int loop_run(struct loop *l)
                         return r;
                 r = handle(l);
                 if (r < 0)
-                        log_warning_errno(r, "cannot answer a socket() call: %m, ignoring");
+                        log_warning_errno(r, "cannot answer a call: %m, ignoring");
         }
 }
 
-int notify_loop(int notify_fd, int netns_fd, int call_fd, struct pool *pool)
+int notify_loop(int notify_fd, int netns_fd, int call_fd, int ports_map, struct pool *pool)
 {
         _cleanup_free_ struct seccomp_notif_resp *resp = NULL;
         _cleanup_close_ int proc_fd = -1;
@@ -207,6 +298,8 @@ int notify_loop(int notify_fd, int netns_fd, int call_fd, struct pool *pool)
             .netns_dev = st.st_dev,
             .netns_ino = st.st_ino,
             .pool = pool,
+            .inside = INSIDE_NONE,
+            .maps = {.sockets = pool->sockets_map, .ports = ports_map},
             .call_size = sizes.seccomp_notif > sizeof(struct seccomp_notif)
                              ? sizes.seccomp_notif
                              : sizeof(struct seccomp_notif),
@@ -214,6 +307,9 @@ int notify_loop(int notify_fd, int netns_fd, int call_fd, struct pool *pool)
                 sizes.seccomp_notif_resp > sizeof(*resp) ? sizes.seccomp_notif_resp : sizeof(*resp),
         };
 
+        r = inside_open(netns_fd, &l.inside);
+        if (r < 0)
+                return r;
         if (offsetof(struct in_hand, call) + l.call_size > BROKER_CALL_SIZE)
                 return -E2BIG;
         resp = calloc(1, l.answer_size);
@@ -231,5 +327,6 @@ int notify_loop(int notify_fd, int netns_fd, int call_fd, struct pool *pool)
                 log_debug_errno(-errno, "no synchronous wake-up: %m, ignoring");
         r = loop_run(&l);
         munmap(in_hand, BROKER_CALL_SIZE);
+        inside_close(&l.inside);
         return r;
 }

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #pragma once
 /*
- * The notification loop: one container's socket() calls and their answers (seccomp_unotify(2)).
+ * The notification loop: one container's calls that shared/filter.h names, and their answers
+ * (seccomp_unotify(2)).
  */
 #include "pool.h"
 
@@ -11,4 +12,4 @@
  * killed, left in the file call_fd (see broker-fds.h). A negative errno when notify_fd itself
  * fails.
  */
-int notify_loop(int notify_fd, int netns_fd, int call_fd, struct pool *pool);
+int notify_loop(int notify_fd, int netns_fd, int call_fd, int ports_map, struct pool *pool);

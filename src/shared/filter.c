@@ -24,6 +24,66 @@
 
 DEFINE_CLEANUP(scmp_filter_ctx, seccomp_release)
 
+/*
+ * The commands of <linux/sockios.h> that the kernel takes to the network namespace, and wireless
+ * ones, each a mask and what it leaves. Not there: 0x8900 to 0x8907, SIOCOUTQNSD (0x894b) and
+ * SIOCPROTOPRIVATE (0x89e0 and up), which are about the socket itself.
+ */
+static const struct {
+        uint32_t mask, value;
+} interface_commands[] = {
+    {0xfffffff8, 0x8908}, {0xfffffff0, 0x8910}, {0xffffffe0, 0x8920}, {0xfffffff8, 0x8940},
+    {0xfffffffe, 0x8948}, {0xffffffff, 0x894a}, {0xfffffffc, 0x894c}, {0xfffffff0, 0x8950},
+    {0xffffffe0, 0x8960}, {0xffffffc0, 0x8980}, {0xffffffe0, 0x89c0}, {0xfffffff0, 0x89f0},
+    {0xffffff00, 0x8b00},
+};
+
+static int add_ioctl(scmp_filter_ctx ctx)
+{
+        for (size_t i = 0; i < ARRAY_SIZE(interface_commands); i++) {
+                int r = seccomp_rule_add(ctx, SCMP_ACT_NOTIFY, SCMP_SYS(ioctl), 1,
+                                         SCMP_A1_64(SCMP_CMP_MASKED_EQ, interface_commands[i].mask,
+                                                    interface_commands[i].value));
+
+                if (r < 0)
+                        return r;
+        }
+        return 0;
+}
+
+/* The machine's other ABIs, by which a program may call as it goes. */
+#if defined(__x86_64__)
+static const uint32_t other_abis[] = {SCMP_ARCH_X86, SCMP_ARCH_X32};
+#elif defined(__aarch64__)
+static const uint32_t other_abis[] = {SCMP_ARCH_ARM};
+#else
+static const uint32_t other_abis[] = {};
+#endif
+
+static int add_other_abis(scmp_filter_ctx *ctx)
+{
+        for (size_t i = 0; i < ARRAY_SIZE(other_abis); i++) {
+                _cleanup_(seccomp_releasep) scmp_filter_ctx other = seccomp_init(SCMP_ACT_ALLOW);
+                int r;
+
+                if (!other)
+                        return -ENOMEM;
+                r = seccomp_attr_set(other, SCMP_FLTATR_ACT_BADARCH, SCMP_ACT_ALLOW);
+                if (r == 0)
+                        r = seccomp_arch_remove(other, SCMP_ARCH_NATIVE);
+                if (r == 0)
+                        r = seccomp_arch_add(other, other_abis[i]);
+                if (r == 0)
+                        r = add_ioctl(other);
+                if (r == 0)
+                        r = seccomp_merge(*ctx, other);
+                if (r < 0)
+                        return r;
+                other = NULL; /* it is the other's now */
+        }
+        return 0;
+}
+
 static int filter_build(scmp_filter_ctx *ret)
 {
         static const int domains[] = {AF_INET, AF_INET6}, protocols[] = {0, IPPROTO_TCP};
@@ -46,6 +106,13 @@ static int filter_build(scmp_filter_ctx *ret)
                         if (r < 0)
                                 return r;
                 }
+        r = seccomp_rule_add(ctx, SCMP_ACT_NOTIFY, SCMP_SYS(listen), 0);
+        if (r == 0)
+                r = add_ioctl(ctx);
+        if (r == 0)
+                r = add_other_abis(&ctx);
+        if (r < 0)
+                return r;
         *ret = TAKE_PTR(ctx);
         return 0;
 }

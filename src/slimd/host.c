@@ -2,9 +2,9 @@
 #include "host.h"
 
 #include <arpa/inet.h>
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <ftw.h>
 #include <limits.h>
 #include <linux/magic.h>
 #include <net/if.h>
@@ -146,20 +146,37 @@ static int prepare_bpffs(const char *bpf_dir)
         return make_dirs(bpf_dir);
 }
 
+/* Where the memory controller is to be had, a container's memory is counted: each has one account.
+ * Where it is not (it is on cgroup v1, or not given on from above), nothing else depends on it. */
+static void count_memory(const char *cgroup)
+{
+        char path[PATH_MAX + 32];
+        int r;
+
+        snprintf(path, sizeof(path), "%s/cgroup.subtree_control", cgroup);
+        r = write_file_at(AT_FDCWD, path, "+memory");
+        if (r < 0)
+                log_debug_errno(r, "%s: no memory controller: %m, ignoring", cgroup);
+}
+
 static int prepare_cgroup(const char *cgroup)
 {
         char path[PATH_MAX];
         int r;
 
+        if (snprintf(path, sizeof(path), "%s/" CGROUP_CONTAINERS, cgroup) >= (int)sizeof(path)) {
+                log_error("--cgroup \"%s\" is too long", cgroup);
+                return -ENAMETOOLONG;
+        }
         r = make_dirs(cgroup);
         if (r < 0)
                 return r;
-        snprintf(path, sizeof(path), "%s/" CGROUP_BROKERS, cgroup);
+        count_memory(cgroup);
         r = make_dir(path, 0755);
         if (r < 0)
                 return r;
-        snprintf(path, sizeof(path), "%s/" CGROUP_CONTAINERS, cgroup);
-        return make_dir(path, 0755);
+        count_memory(path);
+        return 0;
 }
 
 static int check_run_dir(struct slimd *d)
@@ -511,27 +528,32 @@ static void remove_devices(struct slimd *d)
                 log_warning_errno(r, "cannot remove the pins in %s: %m, ignoring", d->opt.bpf_dir);
 }
 
-/* With what is left in it: containers that no state file remembers. */
-static void remove_cgroups(const struct slimd *d, const char *kind)
+static int remove_cgroup(const char *path, const struct stat *st, int type, struct FTW *at)
 {
-        char path[PATH_MAX], kill[PATH_MAX + 16];
-        struct dirent *entry;
-        DIR *dir;
+        /* EBUSY: until the kernel has let go of the processes. */
+        for (int i = 0; type == FTW_DP && i < 500 && rmdir(path) < 0 && errno == EBUSY; i++)
+                usleep(2000);
+        return 0;
+}
 
-        snprintf(path, sizeof(path), "%s/%s", d->opt.cgroup, kind);
+void host_remove_cgroup(const char *path)
+{
+        char kill[PATH_MAX + 16];
+
         snprintf(kill, sizeof(kill), "%s/cgroup.kill", path);
         (void)write_file_at(AT_FDCWD, kill, "1");
-        dir = opendir(path);
-        while (dir && (entry = readdir(dir)))
-                if (entry->d_type == DT_DIR && entry->d_name[0] != '.')
-                        for (int i = 0;
-                             i < 500 && unlinkat(dirfd(dir), entry->d_name, AT_REMOVEDIR) < 0 &&
-                             errno == EBUSY;
-                             i++)
-                                usleep(2000); /* until the kernel has let go of the processes */
-        if (dir)
-                closedir(dir);
-        (void)rmdir(path);
+        (void)nftw(path, remove_cgroup, 16, FTW_DEPTH | FTW_PHYS);
+        if (access(path, F_OK) == 0)
+                log_warning("cannot remove the cgroup %s: processes do not end, ignoring", path);
+}
+
+/* With what is left in it: containers that no state file remembers. */
+static void remove_containers(const struct slimd *d)
+{
+        char path[PATH_MAX];
+
+        snprintf(path, sizeof(path), "%s/" CGROUP_CONTAINERS, d->opt.cgroup);
+        host_remove_cgroup(path);
 }
 
 static void remove_run_dir(struct slimd *d)
@@ -552,8 +574,7 @@ void host_undo(struct slimd *d)
 
         if (d->fresh) {
                 remove_devices(d);
-                remove_cgroups(d, CGROUP_BROKERS);
-                remove_cgroups(d, CGROUP_CONTAINERS);
+                remove_containers(d);
                 remove_dirs(d->opt.cgroup, d->cgroup_found);
                 remove_dirs(d->opt.bpf_dir, d->bpf_dir_found);
         }
@@ -567,8 +588,7 @@ void host_undo(struct slimd *d)
 void host_remove(struct slimd *d)
 {
         remove_devices(d);
-        remove_cgroups(d, CGROUP_BROKERS);
-        remove_cgroups(d, CGROUP_CONTAINERS);
+        remove_containers(d);
         if (rmdir(d->opt.cgroup) < 0 && errno != ENOENT)
                 log_warning_errno(-errno, "cannot remove the cgroup %s: %m, ignoring",
                                   d->opt.cgroup);

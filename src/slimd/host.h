@@ -36,6 +36,14 @@ void host_undo(struct slimd *d);
 /* Removes all that any slimd made of this host (slimd --teardown), as far as it is there. */
 void host_remove(struct slimd *d);
 
-/* The cgroup of the brokers (with the programs) and of the containers, below d->opt.cgroup. */
-#define CGROUP_BROKERS    "brokers"
+/* Ends what is left in a cgroup and below it, and removes it (cgroup.kill is of Linux 5.14). */
+void host_remove_cgroup(const char *path);
+
+/*
+ * The cgroups of the containers, below d->opt.cgroup: containers/ID/program, containers/ID/broker.
+ * The broker's is the container's too, as the kernel charges the memory of a socket to who makes
+ * it.
+ */
 #define CGROUP_CONTAINERS "containers"
+#define CGROUP_PROGRAM    "program"
+#define CGROUP_BROKER     "broker"

@@ -47,9 +47,10 @@ static const uint8_t container_mac[6] = {0x02, 0x51, 0x1e, 0x00, 0x00, 0x03};
 
 /* --- paths ------------------------------------------------------------------------------------ */
 
-static void cgroup_path(const struct local *l, const char *kind, char ret[PATH_MAX])
+/* below: "/" CGROUP_PROGRAM, or "" for all of the container. */
+static void cgroup_path(const struct local *l, const char *below, char ret[PATH_MAX])
 {
-        snprintf(ret, PATH_MAX, "%s/%s/%u", l->d->opt.cgroup, kind, l->id);
+        snprintf(ret, PATH_MAX, "%s/" CGROUP_CONTAINERS "/%u%s", l->d->opt.cgroup, l->id, below);
 }
 
 static void state_path(const struct local *l, char ret[PATH_MAX])
@@ -121,7 +122,7 @@ static bool is_populated(const struct local *l)
         _cleanup_free_ char *events = NULL;
         char path[PATH_MAX + 32], dir[PATH_MAX];
 
-        cgroup_path(l, CGROUP_CONTAINERS, dir);
+        cgroup_path(l, "/" CGROUP_PROGRAM, dir);
         snprintf(path, sizeof(path), "%s/cgroup.events", dir);
         if (read_file_at(AT_FDCWD, path, 4096, &events, NULL) < 0)
                 return false;
@@ -134,7 +135,7 @@ static int count_pids(const struct local *l)
         char path[PATH_MAX + 32], dir[PATH_MAX];
         int n = 0;
 
-        cgroup_path(l, CGROUP_CONTAINERS, dir);
+        cgroup_path(l, "/" CGROUP_PROGRAM, dir);
         snprintf(path, sizeof(path), "%s/cgroup.procs", dir);
         if (read_file_at(AT_FDCWD, path, 4U << 20, &pids, NULL) < 0)
                 return 0;
@@ -148,7 +149,7 @@ static pid_t first_pid(const struct local *l)
         _cleanup_free_ char *pids = NULL;
         char path[PATH_MAX + 32], dir[PATH_MAX];
 
-        cgroup_path(l, CGROUP_CONTAINERS, dir);
+        cgroup_path(l, "/" CGROUP_PROGRAM, dir);
         snprintf(path, sizeof(path), "%s/cgroup.procs", dir);
         if (read_file_at(AT_FDCWD, path, 4U << 20, &pids, NULL) < 0)
                 return 0;
@@ -157,38 +158,25 @@ static pid_t first_pid(const struct local *l)
 
 static int make_cgroups(const struct local *l)
 {
+        static const char *const below[] = {"", "/" CGROUP_PROGRAM, "/" CGROUP_BROKER};
         char path[PATH_MAX];
 
-        cgroup_path(l, CGROUP_CONTAINERS, path);
-        if (mkdir(path, 0755) < 0 && errno != EEXIST)
-                return -errno;
-        cgroup_path(l, CGROUP_BROKERS, path);
-        return mkdir(path, 0755) < 0 && errno != EEXIST ? -errno : 0;
+        for (size_t i = 0; i < ARRAY_SIZE(below); i++) {
+                cgroup_path(l, below[i], path);
+                if (mkdir(path, 0755) < 0 && errno != EEXIST)
+                        return -errno;
+        }
+        return 0;
 }
 
 static int move_pid(const struct local *l, pid_t pid)
 {
         char path[PATH_MAX + 32], dir[PATH_MAX], text[16];
 
-        cgroup_path(l, CGROUP_CONTAINERS, dir);
+        cgroup_path(l, "/" CGROUP_PROGRAM, dir);
         snprintf(path, sizeof(path), "%s/cgroup.procs", dir);
         snprintf(text, sizeof(text), "%d", pid);
         return write_file_at(AT_FDCWD, path, text);
-}
-
-/* Ends what is left in a cgroup and removes it; cgroup.kill is of Linux 5.14. */
-static void remove_cgroup(const struct local *l, const char *kind)
-{
-        char path[PATH_MAX + 32], dir[PATH_MAX];
-
-        cgroup_path(l, kind, dir);
-        snprintf(path, sizeof(path), "%s/cgroup.kill", dir);
-        (void)write_file_at(AT_FDCWD, path, "1");
-        /* The kernel lets go of a killed process a moment after its last descriptor is closed. */
-        for (int i = 0; rmdir(dir) < 0 && errno == EBUSY && i < 500; i++)
-                usleep(2000);
-        if (access(dir, F_OK) == 0)
-                log_warning("cannot remove the cgroup %s: processes do not end, ignoring", dir);
 }
 
 uint64_t local_socket_cgroup(const struct local *l)
@@ -196,7 +184,7 @@ uint64_t local_socket_cgroup(const struct local *l)
         struct stat st;
         char path[PATH_MAX];
 
-        cgroup_path(l, CGROUP_BROKERS, path);
+        cgroup_path(l, "/" CGROUP_BROKER, path);
         return stat(path, &st) == 0 ? st.st_ino : 0; /* a cgroup's id is its inode number */
 }
 
@@ -204,7 +192,7 @@ void local_describe(const struct local *l, json_t *endpoint)
 {
         char path[PATH_MAX];
 
-        cgroup_path(l, CGROUP_CONTAINERS, path);
+        cgroup_path(l, "", path);
         json_object_set_new(endpoint, "device", json_string(l->device));
         json_object_set_new(endpoint, "cgroup", json_string(path));
         json_object_set_new(endpoint, "broker_pid",
@@ -376,7 +364,7 @@ static void tear_down(struct local *l)
 {
         struct slimd *d = l->d;
         struct endpoint e = l->e;
-        char path[PATH_MAX];
+        char path[PATH_MAX], cgroup[PATH_MAX];
 
         log_debug("endpoint %s is gone", e.name);
         state_path(l, path);
@@ -384,8 +372,8 @@ static void tear_down(struct local *l)
                 supervisor_free(l->supervisor);
         l->supervisor = NULL;
         l->end_source = sd_event_source_unref(l->end_source);
-        remove_cgroup(l, CGROUP_CONTAINERS);
-        remove_cgroup(l, CGROUP_BROKERS);
+        cgroup_path(l, "", cgroup);
+        host_remove_cgroup(cgroup);
         remove_device(l);
         local_free(l);
         /* The file goes last but for the store: whoever finds it does all this again. */
@@ -409,7 +397,7 @@ static int watch_end(struct local *l)
 {
         char path[PATH_MAX + 32], dir[PATH_MAX];
 
-        cgroup_path(l, CGROUP_CONTAINERS, dir);
+        cgroup_path(l, "/" CGROUP_PROGRAM, dir);
         snprintf(path, sizeof(path), "%s/cgroup.events", dir);
         return sd_event_add_inotify(l->d->event, &l->end_source, path, IN_MODIFY, on_end, l);
 }
@@ -424,7 +412,7 @@ static int supervise(struct local *l, int notify_fd)
 
         if (!l->e.slim)
                 return 0;
-        cgroup_path(l, CGROUP_BROKERS, path);
+        cgroup_path(l, "/" CGROUP_BROKER, path);
         return supervisor_new(l->d, &o, &l->supervisor);
 }
 

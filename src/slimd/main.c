@@ -258,19 +258,15 @@ static int fill_in(struct slimd *d, bool teardown, struct defaults *f)
 
 static int load_programs(struct slimd *d)
 {
-        char brokers[PATH_MAX];
+        /* On all of the containers, for the sockets of their brokers: the others have no identity
+         * and pass. */
         struct datapath_options o = {
             .bpf_dir = d->opt.bpf_dir,
-            .cgroup = brokers,
+            .cgroup = d->opt.cgroup,
             .host_cgroup = d->opt.host_cgroup,
             .vxlan_ifindex = d->vxlan_ifindex,
         };
 
-        if (snprintf(brokers, sizeof(brokers), "%s/" CGROUP_BROKERS, d->opt.cgroup) >=
-            (int)sizeof(brokers)) {
-                log_error("--cgroup \"%s\" is too long", d->opt.cgroup);
-                return -ENAMETOOLONG;
-        }
         return datapath_open(&o, &d->dp);
 }
 

@@ -45,8 +45,9 @@ pid_t supervisor_pid(const struct supervisor *s)
 static void _noreturn_ exec_broker(const struct supervisor *s, const char **argv)
 {
         /* In the order of enum broker_fd, and the program itself. */
-        const int from[] = {s->notify_fd, datapath_map_fd(s->d->dp, DATAPATH_SOCKETS), s->netns_fd,
-                            s->call_fd, s->d->broker_fd};
+        const int from[] = {
+            s->notify_fd, datapath_map_fd(s->d->dp, DATAPATH_SOCKETS), s->netns_fd,
+            s->call_fd,   datapath_map_fd(s->d->dp, DATAPATH_PORTS),   s->d->broker_fd};
         int high[ARRAY_SIZE(from)];
         sigset_t none;
 

@@ -39,7 +39,7 @@
 struct port {
         uint32_t lock;
         uint32_t dead;
-        uint8_t walk[8];
+        uint8_t walk[16];
         struct slim_binding binding[SLIM_BINDINGS];
 };
 

@@ -69,9 +69,8 @@ class Host:
             signal.pidfd_send_signal(pidfd, signal.SIGTERM)
             select.select([pidfd], [], [], PATIENCE)
             os.close(pidfd)
-        for kind in ("brokers", "containers"):
-            with contextlib.suppress(OSError):
-                (self.cgroup / kind / "cgroup.kill").write_text("1")
+        with contextlib.suppress(OSError):
+            (self.cgroup / "containers" / "cgroup.kill").write_text("1")
         subprocess.run(self.argv("--teardown"), stdout=subprocess.DEVNULL,
                        stderr=subprocess.DEVNULL, timeout=PATIENCE)
         subprocess.run(["ip", "netns", "del", self.name], stderr=subprocess.DEVNULL)

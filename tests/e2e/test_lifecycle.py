@@ -147,7 +147,8 @@ class Agent:
 
     def pids(self):
         return [int(p) for p in
-                (pathlib.Path(self.show()["cgroup"]) / "cgroup.procs").read_text().split()]
+                (pathlib.Path(self.show()["cgroup"]) / "program" / "cgroup.procs").read_text()
+                .split()]
 
 
 def endpoints_of(lab, host):
@@ -373,8 +374,7 @@ def traces(lab, agent):
     cgroup = pathlib.Path(shown["cgroup"])
     return {"pids": agent.pids() + [shown["broker_pid"]],
             "device": shown["device"],
-            "paths": [cgroup, cgroup.parent.parent / "brokers" / cgroup.name,
-                      state / str(shown["id"])]}
+            "paths": [cgroup, state / str(shown["id"])]}
 
 
 def devices(lab, host):
@@ -452,7 +452,7 @@ def test_a_process_left_in_the_cgroup_goes_as_well(lab):
     try:
         with Agent(lab, "h1", "alice") as a:
             gone = traces(lab, a)
-            (gone["paths"][0] / "cgroup.procs").write_text(str(stranger.pid))
+            (gone["paths"][0] / "program" / "cgroup.procs").write_text(str(stranger.pid))
         assert names(lab, "h1") == ["alice"]
     finally:
         stranger.kill()
