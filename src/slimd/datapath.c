@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <bpf/bpf.h>
@@ -142,6 +143,8 @@ static int attach_all(const struct datapath *dp, const struct datapath_options *
             {dp->skel->progs.slim_getpeername6, o->cgroup},
             {dp->skel->progs.slim_release, o->cgroup},
             {dp->skel->progs.slim_sockops, o->cgroup},
+            {dp->skel->progs.slim_setsockopt, o->cgroup},
+            {dp->skel->progs.slim_getsockopt, o->cgroup},
             {dp->skel->progs.slim_steer, "/proc/self/ns/net"},
         };
 
@@ -189,6 +192,16 @@ static int pin_maps(const struct datapath *dp, const char *bpf_dir)
         return 0;
 }
 
+/* How many jiffies the kernel has in a second: what its coarse clocks go by. */
+static uint32_t kernel_hz(void)
+{
+        struct timespec tick;
+
+        if (clock_getres(CLOCK_MONOTONIC_COARSE, &tick) < 0 || tick.tv_sec || tick.tv_nsec < 1)
+                return 0;
+        return (uint32_t)((1000000000L + tick.tv_nsec / 2) / tick.tv_nsec);
+}
+
 int datapath_open(const struct datapath_options *o, struct datapath **ret)
 {
         _cleanup_(datapath_freep) struct datapath *dp = NULL;
@@ -208,6 +221,7 @@ int datapath_open(const struct datapath_options *o, struct datapath **ret)
             .port_base = SLIM_PORT_BASE,
             .port_count = SLIM_PORT_COUNT,
             .vxlan_ifindex = o->vxlan_ifindex,
+            .hz = kernel_hz(),
         };
         r = make_dirs(o->bpf_dir);
         if (r < 0)
