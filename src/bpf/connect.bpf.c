@@ -14,7 +14,7 @@
  *
  * Not covered: connect() with AF_UNSPEC does not come here, and needs nothing from here.
  */
-#include "addr.h"
+#include "prepare.h"
 
 #include <asm-generic/errno.h>
 
@@ -24,7 +24,7 @@ struct destination {
 };
 
 /* 1: connect to *d, as rewritten; 0: refused, with the errno set. */
-static __always_inline int connect_to(struct slim_socket *s, struct destination *d)
+static __always_inline int find_way(struct slim_socket *s, struct destination *d)
 {
         struct slim_endpoint_key key = {.network = s->network, .addr = d->addr};
         struct slim_prefix_key prefix = {.prefixlen = 128, .addr = d->addr};
@@ -56,6 +56,21 @@ static __always_inline int connect_to(struct slim_socket *s, struct destination 
         return 1;
 }
 
+static __always_inline int connect_to(struct bpf_sock_addr *ctx, struct slim_socket *s,
+                                      struct destination *d, bool v6)
+{
+        struct sock___slim *sk = (void *)bpf_skc_to_tcp_sock(ctx->sk);
+        int r = prepare_connect(ctx, s, sk, &d->addr, v6);
+
+        if (r)
+                return refuse(r, SLIM_REASON_CONNECT_OPTION);
+        if (!find_way(s, d))
+                return 0;
+        if (s->peer_kind != SLIM_PEER_OUTSIDE && is_fast_open(sk))
+                return refuse(EOPNOTSUPP, SLIM_REASON_CONNECT_OPTION);
+        return 1;
+}
+
 SEC("cgroup/connect4")
 int slim_connect4(struct bpf_sock_addr *ctx)
 {
@@ -65,7 +80,7 @@ int slim_connect4(struct bpf_sock_addr *ctx)
 
         if (!s)
                 return 1;
-        if (!connect_to(s, &d))
+        if (!connect_to(ctx, s, &d, false))
                 return 0;
         if (!addr_is_v4(&d.addr))
                 return refuse(EHOSTUNREACH, SLIM_REASON_CONNECT_NO_ENDPOINT);
@@ -89,7 +104,7 @@ int slim_connect6(struct bpf_sock_addr *ctx)
                 d.addr.w[3] = bpf_htonl(1);
         else if (addr_is_any4(&d.addr))
                 d.addr.w[3] = bpf_htonl(0x7f000001);
-        if (!connect_to(s, &d))
+        if (!connect_to(ctx, s, &d, true))
                 return 0;
         ctx->user_ip6[0] = d.addr.w[0];
         ctx->user_ip6[1] = d.addr.w[1];

@@ -11,18 +11,37 @@
  */
 #include "addr.h"
 
+#define LOOPBACK_IFINDEX 1 /* in every network namespace */
+
 /* What bind() must know of a socket and bpf_getsockopt() does not tell on every kernel. */
 struct bind_flags {
         __u8 reuse_addr; /* 0 or 1 */
         __u8 reuse_port;
         __u8 v6only;
+        __u8 device; /* SLIM_CLAIMS_LOOPBACK, SLIM_CLAIMS_NOT_LOOPBACK or 0 */
 };
 
 struct sock_common___slim {
         unsigned char skc_reuse : 4;
         unsigned char skc_reuseport : 1;
-        unsigned char skc_ipv6only : 1;
 } __attribute__((preserve_access_index));
+
+/* What SO_BINDTODEVICE makes a socket claim. A container has two kinds of devices: its loopback,
+ * and what leads out. */
+static __always_inline __u8 device_claims(__u32 ifindex)
+{
+        if (!ifindex)
+                return 0;
+        return ifindex == LOOPBACK_IFINDEX ? SLIM_CLAIMS_LOOPBACK : SLIM_CLAIMS_NOT_LOOPBACK;
+}
+
+/* Can no packet be for both of them? */
+static __always_inline bool devices_differ(__u8 a, __u8 b)
+{
+        const __u8 both = SLIM_CLAIMS_LOOPBACK | SLIM_CLAIMS_NOT_LOOPBACK;
+
+        return ((a | b) & both) == both;
+}
 
 /* enum slim_claims of a socket; the kernel's rule is inet_rcv_saddr_equal(). */
 static __always_inline __u8 claims_of(const union slim_addr *addr, __u8 v6only)
@@ -47,11 +66,13 @@ struct bind_request {
         union slim_addr addr;
         __u32 endpoint;
         struct bind_flags flags;
+        __u32 range; /* of automatic ports, as high << 16 | low */
         __u16 port;  /* 0: any that nothing overlaps, which is then here */
         int binding; /* index into slim_port.binding, or PORT_TAKEN */
 
         /* For port_bind() itself. */
         bool automatic;
+        __u16 first, count, start; /* automatic ports are walked from a random one on */
         __u8 claims;
         __u8 share_addr, share_port;
 };
@@ -84,7 +105,8 @@ static __always_inline int port_add(struct slim_port *p, const struct bind_reque
                 } else if (!((b->claims | q->claims) & SLIM_CLAIMS_ANY)) {
                         continue;
                 }
-                if (!(b->claims & q->claims & (SLIM_CLAIMS_V4 | SLIM_CLAIMS_V6)))
+                if (!(b->claims & q->claims & (SLIM_CLAIMS_V4 | SLIM_CLAIMS_V6)) ||
+                    devices_differ(b->claims, q->claims))
                         continue;
                 /* They overlap. Both must have said that they share. */
                 if (b->reuse_port == b->owners && q->share_port)
@@ -117,9 +139,7 @@ static __always_inline int port_add(struct slim_port *p, const struct bind_reque
         return at;
 }
 
-#define AUTO_PORT_FIRST 32768 /* the default net.ipv4.ip_local_port_range */
-#define AUTO_PORT_COUNT 28232
-#define BIND_TRIES      64 /* automatic ports, or meetings with a binding that is just ending */
+#define BIND_TRIES 64 /* meetings with a binding that is just ending */
 
 /* bpf_loop()'s step: 1 ends the loop. */
 static long bind_try(__u32 round, struct bind_request *q)
@@ -129,7 +149,7 @@ static long bind_try(__u32 round, struct bind_request *q)
         int at;
 
         if (q->automatic)
-                q->port = AUTO_PORT_FIRST + bpf_get_prandom_u32() % AUTO_PORT_COUNT;
+                q->port = q->first + ((__u32)q->start + round) % q->count;
         key.port = q->port;
         p = bpf_map_lookup_elem(&ports, &key);
         if (!p) {
@@ -148,16 +168,34 @@ static long bind_try(__u32 round, struct bind_request *q)
         return 0;
 }
 
-/* Binds in the table; afterwards q->binding and q->port say where. */
-static __always_inline void port_bind(struct bind_request *q)
+/*
+ * Binds in the table; afterwards wish->binding and wish->port say where.
+ *
+ * A function of its own for the verifier, which then goes through the table once, and not once for
+ * each state that a caller can be in. (bpf_loop() wants the request on this function's stack.)
+ */
+__weak __noinline int port_bind(struct bind_request *wish)
 {
-        q->automatic = !q->port;
-        q->claims = claims_of(&q->addr, q->flags.v6only);
+        struct bind_request q;
+
+        if (!wish)
+                return 0;
+        q = *wish;
+        q.automatic = !q.port;
+        q.claims = claims_of(&q.addr, q.flags.v6only) | q.flags.device;
         /* An automatic port is shared with nobody who is there already. */
-        q->share_addr = q->automatic ? 0 : q->flags.reuse_addr;
-        q->share_port = q->automatic ? 0 : q->flags.reuse_port;
-        q->binding = PORT_TAKEN;
-        bpf_loop(BIND_TRIES, bind_try, q, 0);
+        q.share_addr = q.automatic ? 0 : q.flags.reuse_addr;
+        q.share_port = q.automatic ? 0 : q.flags.reuse_port;
+        q.binding = PORT_TAKEN;
+        q.first = q.range;
+        q.count = (q.range >> 16) - q.first + 1;
+        if (!q.automatic || !q.count)
+                q.count = 1;
+        q.start = q.automatic ? bpf_get_prandom_u32() % q.count : 0;
+        bpf_loop(q.automatic ? q.count : BIND_TRIES, bind_try, &q, 0);
+        wish->binding = q.binding;
+        wish->port = q.port;
+        return 0;
 }
 
 /* Notes in a socket that it holds a binding. */

@@ -93,7 +93,12 @@ static __always_inline void listening(struct bpf_sock_ops *ops, struct bpf_sock 
                     .endpoint = s->endpoint,
                     .addr = ops->family == AF_INET ? addr_v4(0) : addr_v6(0, 0, 0, 0),
                     .port = ops->local_port,
+                    .flags.v6only = !!(s->sockopts & SLIM_SOCKOPT_V6ONLY),
+                    .flags.device = device_claims(s->device),
                 };
+
+                if (s->bind_flags & SLIM_BIND_NO_PORT)
+                        q.addr = s->bound_addr;
 
                 port_bind(&q);
                 if (q.binding < 0)

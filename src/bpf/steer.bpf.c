@@ -51,10 +51,14 @@ static __always_inline __u32 bit_count(__u64 bits)
 /*
  * Which binding of a port does an address belong to? The exact one, then 0.0.0.0, then :: (which
  * takes IPv4 unless it is IPV6_V6ONLY), each only if it has a listener, as compute_score() of the
- * kernel prefers them.
+ * kernel prefers them; and of two, the one for the device. by_lo: natively it would have come by
+ * the container's loopback device.
  */
-static __always_inline int best_binding(const struct slim_port *p, const union slim_addr *addr)
+static __always_inline int best_binding(const struct slim_port *p, const union slim_addr *addr,
+                                        bool by_lo)
 {
+        __u8 device = by_lo ? SLIM_CLAIMS_LOOPBACK : SLIM_CLAIMS_NOT_LOOPBACK;
+        __u8 other = by_lo ? SLIM_CLAIMS_NOT_LOOPBACK : SLIM_CLAIMS_LOOPBACK;
         bool v4 = addr_is_v4(addr);
         int best = -1, best_score = 0;
 
@@ -63,14 +67,16 @@ static __always_inline int best_binding(const struct slim_port *p, const union s
                 const struct slim_binding *b = &p->binding[i];
                 int score = 0;
 
-                if (!b->owners || !b->listeners)
+                if (!b->owners || !b->listeners || (b->claims & other))
                         continue;
                 if (addr_equal(&b->addr, addr))
-                        score = 3;
+                        score = 6;
                 else if (v4 && addr_is_any4(&b->addr))
-                        score = 2;
+                        score = 4;
                 else if (addr_is_any6(&b->addr) && (!v4 || (b->claims & SLIM_CLAIMS_V4)))
-                        score = 1;
+                        score = 2;
+                if (score && (b->claims & device))
+                        score++;
                 if (score > best_score) {
                         best_score = score;
                         best = i;
@@ -98,7 +104,7 @@ static __always_inline bool steer(struct bpf_sk_lookup *ctx, const struct slim_t
                 return false;
         /* The address that the client meant: a real loopback one, or the overlay's. */
         addr = syn->peer_kind == SLIM_PEER_LOOPBACK ? tuple->server_addr : server->addr;
-        at = best_binding(p, &addr);
+        at = best_binding(p, &addr, syn->client_endpoint == syn->server_endpoint);
         if (at < 0)
                 return false;
         bits = p->binding[at & (SLIM_BINDINGS - 1)].listeners;
