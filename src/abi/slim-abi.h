@@ -68,7 +68,35 @@ enum slim_bind_flags {
         SLIM_BIND_REUSE_PORT = 1 << 1,
         SLIM_BIND_BY_LISTEN = 1 << 2, /* there was no bind() */
         SLIM_BIND_SAME_UID = 1 << 3, /* it is counted in slim_binding.same_uid */
+        SLIM_BIND_NO_PORT = 1 << 4,   /* an address only: IP_BIND_ADDRESS_NO_PORT */
 };
+
+/* Socket options that are Slim's own affair: what the program set is here, and the kernel's own
+ * have other values (docs/sockopts.md). The last four say that the kernel's value is the right one. */
+enum slim_sockopts {
+        SLIM_SOCKOPT_V6ONLY = 1 << 0,
+        SLIM_SOCKOPT_V6ONLY_SET = 1 << 1, /* it is not the sysctl that counts */
+        SLIM_SOCKOPT_NO_PORT = 1 << 2,    /* IP_BIND_ADDRESS_NO_PORT */
+        SLIM_SOCKOPT_FREEBIND = 1 << 3,
+        SLIM_SOCKOPT_PKTINFO = 1 << 4,
+        SLIM_SOCKOPT_RECVERR = 1 << 5,
+        SLIM_SOCKOPT_RECVERR_RFC4884 = 1 << 6,
+        SLIM_SOCKOPT_RECVORIGDSTADDR = 1 << 7,
+        SLIM_SOCKOPT_RECVPKTINFO6 = 1 << 8,
+        SLIM_SOCKOPT_PKTINFO6_2292 = 1 << 9,
+        SLIM_SOCKOPT_RECVERR6 = 1 << 10,
+        SLIM_SOCKOPT_RECVERR6_RFC4884 = 1 << 11,
+        SLIM_SOCKOPT_RECVORIGDSTADDR6 = 1 << 12,
+        SLIM_SOCKOPT_RECVRTHDR = 1 << 13,
+        SLIM_SOCKOPT_RTHDR_2292 = 1 << 14,
+        SLIM_SOCKOPT_KEEPIDLE = 1 << 15,
+        SLIM_SOCKOPT_KEEPINTVL = 1 << 16,
+        SLIM_SOCKOPT_KEEPCNT = 1 << 17,
+        SLIM_SOCKOPT_CONGESTION = 1 << 18,
+};
+#define SLIM_SOCKOPT_SYSCTLS                                                    \
+        (SLIM_SOCKOPT_KEEPIDLE | SLIM_SOCKOPT_KEEPINTVL | SLIM_SOCKOPT_KEEPCNT |  \
+         SLIM_SOCKOPT_CONGESTION)
 
 #define SLIM_NO_SLOT 0xff
 
@@ -91,6 +119,11 @@ struct slim_socket {
         __u8 bind_flags;   /* enum slim_bind_flags, as they were at bind() */
         __u8 accepted;     /* 1: it came out of a listener */
         __u8 is_host;      /* 1: of a process of the host, whose endpoint it has */
+        __u32 sockopts;   /* enum slim_sockopts */
+        __u32 device;     /* SO_BINDTODEVICE: ifindex in the container's namespace; 0: any */
+        __u32 port_range; /* IP_LOCAL_PORT_RANGE, as high << 16 | low; a 0 half: the sysctl's */
+        __u16 fastopen;   /* TCP_FASTOPEN of a listener: accepted, without effect */
+        __u16 pad2;
 };
 
 /* --- ports: what is bound and who listens ----------------------------------------------------- */
@@ -123,6 +156,9 @@ enum slim_claims {
         SLIM_CLAIMS_V4 = 1 << 0,
         SLIM_CLAIMS_V6 = 1 << 1,
         SLIM_CLAIMS_ANY = 1 << 2, /* a wildcard: 0.0.0.0 or :: */
+        /* SO_BINDTODEVICE: what comes by the loopback device only, and all but that. */
+        SLIM_CLAIMS_LOOPBACK = 1 << 3,
+        SLIM_CLAIMS_NOT_LOOPBACK = 1 << 4,
 };
 
 /* (endpoint, virtual port) → what is bound. Elements go away with their last owner; `dead` tells
@@ -155,7 +191,10 @@ static inline __attribute__((always_inline)) int slim_binding_shares(const struc
 static inline __attribute__((always_inline)) int slim_bindings_overlap(const struct slim_binding *a,
                                                                        const struct slim_binding *b)
 {
-        if (!(a->claims & b->claims & (SLIM_CLAIMS_V4 | SLIM_CLAIMS_V6)))
+        const __u8 devices = SLIM_CLAIMS_LOOPBACK | SLIM_CLAIMS_NOT_LOOPBACK;
+
+        if (!(a->claims & b->claims & (SLIM_CLAIMS_V4 | SLIM_CLAIMS_V6)) ||
+            ((a->claims | b->claims) & devices) == devices)
                 return 0;
         return ((a->claims | b->claims) & SLIM_CLAIMS_ANY) ||
                !((a->addr.w[0] ^ b->addr.w[0]) | (a->addr.w[1] ^ b->addr.w[1]) |
@@ -243,7 +282,10 @@ struct slim_key {
         X(ENCAP_SPOOFED, "encap_spoofed")                   \
         X(ENCAP_UNKNOWN_HOST, "encap_unknown_host")         \
         X(ENCAP_NO_ENDPOINT, "encap_no_endpoint")           \
-        X(CONNECT_NO_SOURCE, "connect_no_source")
+        X(CONNECT_NO_SOURCE, "connect_no_source")           \
+        X(OPTION_REFUSED, "option_refused")                 \
+        X(BIND_PRIVILEGED, "bind_privileged")               \
+        X(CONNECT_OPTION, "connect_option")
 
 enum slim_reason {
 #define SLIM_REASON_ENUM(name, text) SLIM_REASON_##name,
@@ -257,6 +299,8 @@ struct slim_config {
         __u16 port_base;  /* first Slim port */
         __u16 port_count; /* how many, a power of two */
         __u32 vxlan_ifindex;
+        __u32 hz; /* jiffies in a second */
+        __u32 pad;
         __u64 netns_cookie; /* of the host's network namespace */
 };
 
@@ -270,7 +314,7 @@ struct slim_config {
 SLIM_ASSERT_SIZE(struct slim_endpoint_key, 20);
 SLIM_ASSERT_SIZE(struct slim_endpoint, 48);
 SLIM_ASSERT_SIZE(struct slim_prefix_key, 20);
-SLIM_ASSERT_SIZE(struct slim_socket, 80);
+SLIM_ASSERT_SIZE(struct slim_socket, 96);
 SLIM_ASSERT_SIZE(struct slim_port_key, 8);
 SLIM_ASSERT_SIZE(struct slim_binding, 48);
 SLIM_ASSERT_SIZE(struct slim_port, 24 + 48 * SLIM_BINDINGS);
@@ -280,4 +324,4 @@ SLIM_ASSERT_SIZE(struct slim_syn, 32);
 SLIM_ASSERT_SIZE(struct slim_option, SLIM_OPTION_LEN);
 SLIM_ASSERT_SIZE(struct slim_key, 24);
 SLIM_ASSERT_SIZE(struct slim_device, 24);
-SLIM_ASSERT_SIZE(struct slim_config, 16);
+SLIM_ASSERT_SIZE(struct slim_config, 24);

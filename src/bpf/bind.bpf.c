@@ -5,11 +5,12 @@
  * Runs in __inet_bind() before the kernel's own checks. The answer comes from the container's
  * table (ports.h); the kernel notes the wildcard address or, for a loopback address, that one, and
  * takes no host port before connect() or listen() (IP_BIND_ADDRESS_NO_PORT, set by the broker).
- * Port 0 picks a free virtual port here, as inet_csk_find_open_port() does.
- *
- * Not covered: the privileged-port check, which the kernel makes on the port that it sees (0).
+ * Port 0 picks a free virtual port here, as inet_csk_find_open_port() does, unless the program has
+ * IP_BIND_ADDRESS_NO_PORT for itself: then there is an address alone. Privileged ports and the
+ * range of automatic ones are the container's own.
  */
 #include "ports.h"
+#include "sysctl.h"
 
 #include <asm-generic/errno.h>
 #include <bpf/bpf_core_read.h>
@@ -18,17 +19,34 @@
 #define AF_INET   2
 #define AF_INET6  10
 
-static __always_inline struct bind_flags flags_of(struct bpf_sock *sk)
+static __always_inline struct bind_flags flags_of(const struct sock___slim *sk,
+                                                  const struct slim_socket *s)
 {
-        struct sock_common___slim *sc = (void *)bpf_skc_to_tcp_sock(sk);
-        struct bind_flags f = {};
+        struct bind_flags f = {
+            .v6only = socket_v6only(s),
+            .device = device_claims(s->device),
+        };
 
-        if (!sc)
+        const struct sock_common___slim *sc = (const void *)sk;
+
+        if (!sk)
                 return f;
+        f.uid = sk->sk_uid.val;
         f.reuse_addr = BPF_CORE_READ_BITFIELD(sc, skc_reuse);
         f.reuse_port = BPF_CORE_READ_BITFIELD(sc, skc_reuseport);
-        f.v6only = BPF_CORE_READ_BITFIELD(sc, skc_ipv6only);
         return f;
+}
+
+/* What the kernel shall bind to: a wildcard of the same form, so that v4-mapped keeps its meaning;
+ * a loopback address is that one. */
+static __always_inline void to_host(union slim_addr *addr)
+{
+        if (addr_is_loopback(addr))
+                return;
+        if (addr_is_v4(addr))
+                addr->w[3] = 0;
+        else
+                *addr = addr_v6(0, 0, 0, 0);
 }
 
 /*
@@ -52,10 +70,12 @@ static __always_inline int bind_to(struct bpf_sock_addr *ctx, struct slim_socket
                                    union slim_addr *addr, __u16 port)
 {
         struct bind_request q = {.endpoint = s->endpoint, .addr = *addr, .port = port};
+        const struct net___slim *net = caller_net();
+        struct sock___slim *sk = (void *)bpf_skc_to_tcp_sock(ctx->sk);
 
         if (ctx->sk->src_port || ctx->sk->state != BPF_TCP_CLOSE)
                 return 1; /* the kernel says EINVAL to a second bind(), */
-        if (s->owner && !is_void(ctx->sk, s)) {
+        if ((s->owner || (s->bind_flags & SLIM_BIND_NO_PORT)) && !is_void(ctx->sk, s)) {
                 bpf_set_retval(-EINVAL); /* and would not to this one, as it has no port yet */
                 return 0;
         }
@@ -66,19 +86,27 @@ static __always_inline int bind_to(struct bpf_sock_addr *ctx, struct slim_socket
             !addr_equal(addr, &s->addr))
                 return refuse(EADDRNOTAVAIL, SLIM_REASON_BIND_FOREIGN_ADDRESS);
 
-        q.flags = flags_of(ctx->sk);
-        q.flags.uid = uid_of(ctx->sk);
+        /* The kernel's order: __inet6_bind(), then __inet_bind(). */
+        q.flags = flags_of(sk, s);
+        if (q.flags.v6only && ctx->family == AF_INET6 && addr_is_v4(addr))
+                return refuse(EINVAL, SLIM_REASON_BIND_FOREIGN_ADDRESS);
+        if (port && port < net->ipv4.sysctl_ip_prot_sock && !caller_may(net, CAP_NET_BIND_SERVICE))
+                return refuse(EACCES, SLIM_REASON_BIND_PRIVILEGED);
+        if (sk)
+                apply_sysctls(ctx, sk, s);
+        s->bind_flags &= ~SLIM_BIND_NO_PORT;
+        if (!port && (s->sockopts & SLIM_SOCKOPT_NO_PORT)) {
+                s->bind_flags |= SLIM_BIND_NO_PORT;
+                s->bound_addr = *addr;
+                to_host(addr);
+                return 1;
+        }
+        q.range = narrow_range(net_range(net), s->port_range);
         port_bind(&q);
         if (q.binding < 0)
                 return refuse(EADDRINUSE, SLIM_REASON_BIND_IN_USE);
         port_hold(s, &q, bpf_get_socket_cookie(ctx));
-        if (!addr_is_loopback(addr)) {
-                /* A wildcard of the same form, so that IPV6_V6ONLY and v4-mapped keep meaning. */
-                if (addr_is_v4(addr))
-                        addr->w[3] = 0;
-                else
-                        *addr = addr_v6(0, 0, 0, 0);
-        }
+        to_host(addr);
         return 1;
 }
 

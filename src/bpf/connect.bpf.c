@@ -19,7 +19,7 @@
  *
  * Not covered: connect() with AF_UNSPEC does not come here, and needs nothing from here.
  */
-#include "addr.h"
+#include "prepare.h"
 
 #include <asm-generic/errno.h>
 #include <linux/in.h>
@@ -127,8 +127,8 @@ static __always_inline enum verdict by_vxlan(struct bpf_sock_addr *ctx, bool v4,
 
 /* --- who connects ----------------------------------------------------------------------------- */
 
-static __always_inline enum verdict container_connects(struct bpf_sock_addr *ctx, bool v4,
-                                                       struct slim_socket *s, struct destination *d)
+static __always_inline enum verdict find_way(struct bpf_sock_addr *ctx, bool v4,
+                                             struct slim_socket *s, struct destination *d)
 {
         struct slim_endpoint_key key = {.network = s->network, .addr = d->addr};
         struct slim_prefix_key prefix = {.prefixlen = 128, .addr = d->addr};
@@ -154,6 +154,21 @@ static __always_inline enum verdict container_connects(struct bpf_sock_addr *ctx
         s->peer_kind = SLIM_PEER_OVERLAY;
         s->peer_addr = d->addr;
         return directly(ctx, v4, s, d, &peer->host, peer->id);
+}
+
+static __always_inline enum verdict container_connects(struct bpf_sock_addr *ctx, bool v4,
+                                                       struct slim_socket *s, struct destination *d)
+{
+        struct sock___slim *sk = (void *)bpf_skc_to_tcp_sock(ctx->sk);
+        int r = prepare_connect(ctx, s, sk, &d->addr, !v4);
+        enum verdict v;
+
+        if (r)
+                return refuse(r, SLIM_REASON_CONNECT_OPTION);
+        v = find_way(ctx, v4, s, d);
+        if (v != REFUSED && s->peer_kind != SLIM_PEER_OUTSIDE && is_fast_open(sk))
+                return refuse(EOPNOTSUPP, SLIM_REASON_CONNECT_OPTION);
+        return v;
 }
 
 /* UNTOUCHED is the kernel's to route. */

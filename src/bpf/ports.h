@@ -11,33 +11,37 @@
  */
 #include "addr.h"
 
+#define LOOPBACK_IFINDEX 1 /* in every network namespace */
+
 /* What bind() must know of a socket and bpf_getsockopt() does not tell on every kernel. */
 struct bind_flags {
         __u8 reuse_addr; /* 0 or 1 */
         __u8 reuse_port;
         __u8 v6only;
-        __u32 uid; /* sk_uid, by which SO_REUSEPORT shares */
+        __u32 uid;   /* sk_uid, by which SO_REUSEPORT shares */
+        __u8 device; /* SLIM_CLAIMS_LOOPBACK, SLIM_CLAIMS_NOT_LOOPBACK or 0 */
 };
-
-struct kuid___slim {
-        __u32 val;
-} __attribute__((preserve_access_index));
-
-struct sock___slim {
-        struct kuid___slim sk_uid;
-} __attribute__((preserve_access_index));
 
 struct sock_common___slim {
         unsigned char skc_reuse : 4;
         unsigned char skc_reuseport : 1;
-        unsigned char skc_ipv6only : 1;
 } __attribute__((preserve_access_index));
 
-static __always_inline __u32 uid_of(struct bpf_sock *sk)
+/* What SO_BINDTODEVICE makes a socket claim. A container has two kinds of devices: its loopback,
+ * and what leads out. */
+static __always_inline __u8 device_claims(__u32 ifindex)
 {
-        struct sock___slim *full = (void *)bpf_skc_to_tcp_sock(sk);
+        if (!ifindex)
+                return 0;
+        return ifindex == LOOPBACK_IFINDEX ? SLIM_CLAIMS_LOOPBACK : SLIM_CLAIMS_NOT_LOOPBACK;
+}
 
-        return full ? full->sk_uid.val : 0;
+/* Can no packet be for both of them? */
+static __always_inline bool devices_differ(__u8 a, __u8 b)
+{
+        const __u8 both = SLIM_CLAIMS_LOOPBACK | SLIM_CLAIMS_NOT_LOOPBACK;
+
+        return ((a | b) & both) == both;
 }
 
 /* enum slim_claims of a socket; the kernel's rule is inet_rcv_saddr_equal(). */
@@ -63,11 +67,13 @@ struct bind_request {
         union slim_addr addr;
         __u32 endpoint;
         struct bind_flags flags;
+        __u32 range; /* of automatic ports, as high << 16 | low */
         __u16 port;  /* 0: any that nothing overlaps, which is then here */
         int binding; /* index into slim_port.binding, or PORT_TAKEN */
 
         /* For port_bind() itself. */
         bool automatic;
+        __u16 first, count, start; /* automatic ports are walked from a random one on */
         __u8 claims;
         __u8 share;    /* enum slim_bind_flags: with which of those that are there already */
         __u8 same_uid; /* it is counted in slim_binding.same_uid */
@@ -104,7 +110,8 @@ static __always_inline int port_add(struct slim_port *p, struct bind_request *q)
                 } else if (!((b->claims | q->claims) & SLIM_CLAIMS_ANY)) {
                         continue;
                 }
-                if (!(b->claims & q->claims & (SLIM_CLAIMS_V4 | SLIM_CLAIMS_V6)))
+                if (!(b->claims & q->claims & (SLIM_CLAIMS_V4 | SLIM_CLAIMS_V6)) ||
+                    devices_differ(b->claims, q->claims))
                         continue;
                 /* They overlap. Both must have said that they share. */
                 if (!slim_binding_shares(b, p->walk_flags, p->walk_uid))
@@ -138,9 +145,7 @@ static __always_inline int port_add(struct slim_port *p, struct bind_request *q)
         return at;
 }
 
-#define AUTO_PORT_FIRST 32768 /* the default net.ipv4.ip_local_port_range */
-#define AUTO_PORT_COUNT 28232
-#define BIND_TRIES      64 /* automatic ports, or meetings with a binding that is just ending */
+#define BIND_TRIES 64 /* meetings with a binding that is just ending */
 
 /* bpf_loop()'s step: 1 ends the loop. */
 static long bind_try(__u32 round, struct bind_request *q)
@@ -150,7 +155,7 @@ static long bind_try(__u32 round, struct bind_request *q)
         int at;
 
         if (q->automatic)
-                q->port = AUTO_PORT_FIRST + bpf_get_prandom_u32() % AUTO_PORT_COUNT;
+                q->port = q->first + ((__u32)q->start + round) % q->count;
         key.port = q->port;
         p = bpf_map_lookup_elem(&ports, &key);
         if (!p) {
@@ -169,17 +174,36 @@ static long bind_try(__u32 round, struct bind_request *q)
         return 0;
 }
 
-/* Binds in the table; afterwards q->binding and q->port say where. */
-static __always_inline void port_bind(struct bind_request *q)
+/*
+ * Binds in the table; afterwards wish->binding and wish->port say where.
+ *
+ * A function of its own for the verifier, which then goes through the table once, and not once for
+ * each state that a caller can be in. (bpf_loop() wants the request on this function's stack.)
+ */
+__weak __noinline int port_bind(struct bind_request *wish)
 {
-        q->automatic = !q->port;
-        q->claims = claims_of(&q->addr, q->flags.v6only);
+        struct bind_request q;
+
+        if (!wish)
+                return 0;
+        q = *wish;
+        q.automatic = !q.port;
+        q.claims = claims_of(&q.addr, q.flags.v6only) | q.flags.device;
         /* An automatic port is shared with nobody who is there already. */
-        q->share = q->automatic ? 0
-                                : (q->flags.reuse_addr ? SLIM_BIND_REUSE_ADDR : 0) |
-                                      (q->flags.reuse_port ? SLIM_BIND_REUSE_PORT : 0);
-        q->binding = PORT_TAKEN;
-        bpf_loop(BIND_TRIES, bind_try, q, 0);
+        q.share = q.automatic ? 0
+                              : (q.flags.reuse_addr ? SLIM_BIND_REUSE_ADDR : 0) |
+                                    (q.flags.reuse_port ? SLIM_BIND_REUSE_PORT : 0);
+        q.binding = PORT_TAKEN;
+        q.first = q.range;
+        q.count = (q.range >> 16) - q.first + 1;
+        if (!q.automatic || !q.count)
+                q.count = 1;
+        q.start = q.automatic ? bpf_get_prandom_u32() % q.count : 0;
+        bpf_loop(q.automatic ? q.count : BIND_TRIES, bind_try, &q, 0);
+        wish->binding = q.binding;
+        wish->port = q.port;
+        wish->same_uid = q.same_uid;
+        return 0;
 }
 
 /* Notes in a socket that it holds a binding. */

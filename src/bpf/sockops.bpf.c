@@ -13,6 +13,7 @@
  * Where the option finds no room (TCP Fast Open, MD5), the SYN leaves without it and the server's
  * host drops it.
  */
+#include "caller.h"
 #include "option.h"
 #include "ports.h"
 
@@ -93,8 +94,13 @@ static __always_inline void listening(struct bpf_sock_ops *ops, struct bpf_sock 
                     .endpoint = s->endpoint,
                     .addr = ops->family == AF_INET ? addr_v4(0) : addr_v6(0, 0, 0, 0),
                     .port = ops->local_port,
-                    .flags = {.uid = uid_of(sk)},
+                    .flags = {.uid = uid_of(sk),
+                              .v6only = !!(s->sockopts & SLIM_SOCKOPT_V6ONLY),
+                              .device = device_claims(s->device)},
                 };
+
+                if (s->bind_flags & SLIM_BIND_NO_PORT)
+                        q.addr = s->bound_addr;
 
                 port_bind(&q);
                 if (q.binding < 0)

@@ -53,10 +53,14 @@ static __always_inline __u32 bit_count(__u64 bits)
 /*
  * Which binding of a port does an address belong to? The exact one, then 0.0.0.0, then :: (which
  * takes IPv4 unless it is IPV6_V6ONLY), each only if it has a listener, as compute_score() of the
- * kernel prefers them.
+ * kernel prefers them; and of two, the one for the device. by_lo: natively it would have come by
+ * the container's loopback device.
  */
-static __always_inline int best_binding(const struct slim_port *p, const union slim_addr *addr)
+static __always_inline int best_binding(const struct slim_port *p, const union slim_addr *addr,
+                                        bool by_lo)
 {
+        __u8 device = by_lo ? SLIM_CLAIMS_LOOPBACK : SLIM_CLAIMS_NOT_LOOPBACK;
+        __u8 other = by_lo ? SLIM_CLAIMS_NOT_LOOPBACK : SLIM_CLAIMS_LOOPBACK;
         bool v4 = addr_is_v4(addr);
         int best = -1, best_score = 0;
 
@@ -65,14 +69,16 @@ static __always_inline int best_binding(const struct slim_port *p, const union s
                 const struct slim_binding *b = &p->binding[i];
                 int score = 0;
 
-                if (!b->owners || !b->listeners)
+                if (!b->owners || !b->listeners || (b->claims & other))
                         continue;
                 if (addr_equal(&b->addr, addr))
-                        score = 3;
+                        score = 6;
                 else if (v4 && addr_is_any4(&b->addr))
-                        score = 2;
+                        score = 4;
                 else if (addr_is_any6(&b->addr) && (!v4 || (b->claims & SLIM_CLAIMS_V4)))
-                        score = 1;
+                        score = 2;
+                if (score && (b->claims & device))
+                        score++;
                 if (score > best_score) {
                         best_score = score;
                         best = i;
@@ -83,7 +89,8 @@ static __always_inline int best_binding(const struct slim_port *p, const union s
 
 /* Assigns the listener of (endpoint, address, port); false: nobody listens. */
 static __always_inline bool assign(struct bpf_sk_lookup *ctx, const struct slim_tuple *tuple,
-                                   __u32 endpoint, const union slim_addr *addr, __u16 port)
+                                   __u32 endpoint, const union slim_addr *addr, __u16 port,
+                                   bool by_lo)
 {
         struct slim_port_key key = {.endpoint = endpoint, .port = port};
         struct slim_listener_key lkey = {.endpoint = endpoint, .port = port};
@@ -96,7 +103,7 @@ static __always_inline bool assign(struct bpf_sk_lookup *ctx, const struct slim_
 
         if (!p)
                 return false;
-        at = best_binding(p, addr);
+        at = best_binding(p, addr, by_lo);
         if (at < 0)
                 return false;
         bits = p->binding[at & (SLIM_BINDINGS - 1)].listeners;
@@ -125,7 +132,8 @@ static __always_inline bool steer(struct bpf_sk_lookup *ctx, const struct slim_t
                 return false;
         /* The address that the client meant: a real loopback one, or the overlay's. */
         addr = syn->peer_kind == SLIM_PEER_LOOPBACK ? tuple->server_addr : server->addr;
-        return assign(ctx, tuple, endpoint, &addr, syn->server_port);
+        return assign(ctx, tuple, endpoint, &addr, syn->server_port,
+                      syn->client_endpoint == endpoint);
 }
 
 /*
@@ -180,7 +188,8 @@ int slim_steer(struct bpf_sk_lookup *ctx)
         tuple.server_port = port;
         to = encapsulated_for(ctx, &tuple);
         if (to)
-                return assign(ctx, &tuple, to->id, &tuple.server_addr, port) ? SK_PASS : SK_DROP;
+                return assign(ctx, &tuple, to->id, &tuple.server_addr, port, false) ? SK_PASS
+                                                                                    : SK_DROP;
         if (!is_slim_port(port)) {
                 hidden = bpf_map_lookup_elem(&hidden_ports, &port);
                 if (!hidden || !*hidden)

@@ -8,6 +8,7 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <bpf/bpf.h>
@@ -167,6 +168,8 @@ static int attach_all(const struct datapath *dp, const struct datapath_options *
             {dp->skel->progs.slim_bind4, o->cgroup},
             {dp->skel->progs.slim_bind6, o->cgroup},
             {dp->skel->progs.slim_release, o->cgroup},
+            {dp->skel->progs.slim_setsockopt, o->cgroup},
+            {dp->skel->progs.slim_getsockopt, o->cgroup},
             {dp->skel->progs.slim_steer, "/proc/self/ns/net"},
         };
 
@@ -225,6 +228,16 @@ static int own_netns_cookie(__u64 *ret)
         return 0;
 }
 
+/* How many jiffies the kernel has in a second: what its coarse clocks go by. */
+static uint32_t kernel_hz(void)
+{
+        struct timespec tick;
+
+        if (clock_getres(CLOCK_MONOTONIC_COARSE, &tick) < 0 || tick.tv_sec || tick.tv_nsec < 1)
+                return 0;
+        return (uint32_t)((1000000000L + tick.tv_nsec / 2) / tick.tv_nsec);
+}
+
 int datapath_open(const struct datapath_options *o, struct datapath **ret)
 {
         _cleanup_(datapath_freep) struct datapath *dp = NULL;
@@ -244,6 +257,7 @@ int datapath_open(const struct datapath_options *o, struct datapath **ret)
             .port_base = SLIM_PORT_BASE,
             .port_count = SLIM_PORT_COUNT,
             .vxlan_ifindex = o->vxlan_ifindex,
+            .hz = kernel_hz(),
         };
         r = own_netns_cookie(&config->netns_cookie);
         if (r < 0)
