@@ -165,6 +165,22 @@ struct slim_option {
         __be32 mac;
 } __attribute__((packed));
 
+/* --- published ports -------------------------------------------------------------------------- */
+
+/* A TCP port of the host that is a container's: key of the map. 0.0.0.0 and :: are every address of
+ * their family that is the host's own. */
+struct slim_published_key {
+        union slim_addr addr;
+        __u16 port;
+        __u16 pad;
+};
+
+struct slim_published {
+        __u32 endpoint;
+        __u16 port; /* virtual */
+        __u16 pad;
+};
+
 /* --- keys ------------------------------------------------------------------------------------- */
 
 #define SLIM_KEYS 2 /* [0] signs and verifies; [1], the previous one, only verifies */
@@ -198,7 +214,8 @@ struct slim_key {
         X(ENCAP_BAD_PACKET, "encap_bad_packet")             \
         X(ENCAP_SPOOFED, "encap_spoofed")                   \
         X(ENCAP_UNKNOWN_HOST, "encap_unknown_host")         \
-        X(ENCAP_NO_ENDPOINT, "encap_no_endpoint")
+        X(ENCAP_NO_ENDPOINT, "encap_no_endpoint")           \
+        X(PUBLISH_NO_LISTENER, "publish_no_listener")
 
 enum slim_reason {
 #define SLIM_REASON_ENUM(name, text) SLIM_REASON_##name,
@@ -226,6 +243,8 @@ SLIM_ASSERT_SIZE(struct slim_binding, 40);
 SLIM_ASSERT_SIZE(struct slim_listener_key, 8);
 SLIM_ASSERT_SIZE(struct slim_tuple, 36);
 SLIM_ASSERT_SIZE(struct slim_syn, 32);
+SLIM_ASSERT_SIZE(struct slim_published_key, 20);
+SLIM_ASSERT_SIZE(struct slim_published, 8);
 SLIM_ASSERT_SIZE(struct slim_option, SLIM_OPTION_LEN);
 SLIM_ASSERT_SIZE(struct slim_key, 24);
 SLIM_ASSERT_SIZE(struct slim_device, 24);

@@ -7,6 +7,8 @@
  *
  *   to a Slim port      the listener that the verified SYN named; none: drop, which the kernel
  *                       answers with a reset (ECONNREFUSED)
+ *   to a published      the listener of the container that published it, as a client of its own
+ *   port                address would find it; none: drop
  *   to a hidden port    drop: a container's listener is reached through a Slim port or not at all,
  *                       so that its host port looks closed
  *   to any other        not ours
@@ -79,26 +81,22 @@ static __always_inline int best_binding(const struct slim_port *p, const union s
         return best;
 }
 
-/* Assigns the socket and returns true, or false: nobody listens. */
-static __always_inline bool steer(struct bpf_sk_lookup *ctx, const struct slim_tuple *tuple,
-                                  const struct slim_syn *syn)
+/* Assigns the listener of (endpoint, address, port); false: nobody listens. */
+static __always_inline bool assign(struct bpf_sk_lookup *ctx, const struct slim_tuple *tuple,
+                                   __u32 endpoint, const union slim_addr *addr, __u16 port)
 {
-        struct slim_port_key key = {.endpoint = syn->server_endpoint, .port = syn->server_port};
-        struct slim_listener_key lkey = {.endpoint = key.endpoint, .port = key.port};
+        struct slim_port_key key = {.endpoint = endpoint, .port = port};
+        struct slim_listener_key lkey = {.endpoint = endpoint, .port = port};
         struct slim_port *p = bpf_map_lookup_elem(&ports, &key);
-        struct slim_endpoint *server = bpf_map_lookup_elem(&identities, &key.endpoint);
-        union slim_addr addr;
         struct bpf_sock *sk;
         __u64 bits;
         __u32 n;
         int at;
         long r;
 
-        if (!p || !server)
+        if (!p)
                 return false;
-        /* The address that the client meant: a real loopback one, or the overlay's. */
-        addr = syn->peer_kind == SLIM_PEER_LOOPBACK ? tuple->server_addr : server->addr;
-        at = best_binding(p, &addr);
+        at = best_binding(p, addr);
         if (at < 0)
                 return false;
         bits = p->binding[at & (SLIM_BINDINGS - 1)].listeners;
@@ -115,23 +113,69 @@ static __always_inline bool steer(struct bpf_sk_lookup *ctx, const struct slim_t
         return r == 0;
 }
 
+/* What the verified SYN named. */
+static __always_inline bool steer(struct bpf_sk_lookup *ctx, const struct slim_tuple *tuple,
+                                  const struct slim_syn *syn)
+{
+        __u32 endpoint = syn->server_endpoint;
+        struct slim_endpoint *server = bpf_map_lookup_elem(&identities, &endpoint);
+        union slim_addr addr;
+
+        if (!server)
+                return false;
+        /* The address that the client meant: a real loopback one, or the overlay's. */
+        addr = syn->peer_kind == SLIM_PEER_LOOPBACK ? tuple->server_addr : server->addr;
+        return assign(ctx, tuple, endpoint, &addr, syn->server_port);
+}
+
+/*
+ * Whose published port it is, or NULL. A wildcard is every address of the host's own; an overlay
+ * address is some endpoint's, also where the host's stack has packets for it.
+ */
+static __always_inline struct slim_published *published_at(const struct slim_tuple *tuple)
+{
+        struct slim_published_key key = {.addr = tuple->server_addr, .port = tuple->server_port};
+        struct slim_prefix_key prefix = {.prefixlen = 128, .addr = tuple->server_addr};
+        struct slim_published *p = bpf_map_lookup_elem(&published, &key);
+
+        if (p)
+                return p;
+        key.addr = addr_is_v4(&key.addr) ? addr_v4(0) : addr_v6(0, 0, 0, 0);
+        p = bpf_map_lookup_elem(&published, &key);
+        return p && !bpf_map_lookup_elem(&prefixes, &prefix) ? p : 0;
+}
+
+/*
+ * The container behind a published port. What the client means is the container's overlay address,
+ * in the client's family; a container without one has the wildcard's listeners all the same.
+ */
+static __always_inline bool steer_published(struct bpf_sk_lookup *ctx,
+                                            const struct slim_tuple *tuple,
+                                            const struct slim_published *p)
+{
+        __u32 endpoint = p->endpoint;
+        struct slim_endpoint *server = bpf_map_lookup_elem(&identities, &endpoint);
+        bool v4 = addr_is_v4(&tuple->client_addr);
+        union slim_addr addr = v4 ? addr_v4(0) : addr_v6(0, 0, 0, 0);
+
+        if (!server)
+                return false;
+        if (addr_is_v4(&server->addr) == v4)
+                addr = server->addr;
+        return assign(ctx, tuple, endpoint, &addr, p->port);
+}
+
 SEC("sk_lookup")
 int slim_steer(struct bpf_sk_lookup *ctx)
 {
         struct slim_tuple tuple = {};
+        struct slim_published *p;
         struct slim_syn *syn;
         __u32 port = ctx->local_port, *hidden;
         __be32 remote4, local4;
 
         if (ctx->protocol != IPPROTO_TCP)
                 return SK_PASS;
-        if (!is_slim_port(port)) {
-                hidden = bpf_map_lookup_elem(&hidden_ports, &port);
-                if (!hidden || !*hidden)
-                        return SK_PASS;
-                count(SLIM_REASON_HIDDEN_PORT);
-                return SK_DROP;
-        }
         /* Each field of the context read at its own constant offset, as the verifier insists. */
         remote4 = ctx->remote_ip4;
         local4 = ctx->local_ip4;
@@ -148,6 +192,20 @@ int slim_steer(struct bpf_sk_lookup *ctx)
         }
         tuple.client_port = bpf_ntohs(ctx->remote_port);
         tuple.server_port = port;
+        if (!is_slim_port(port)) {
+                p = published_at(&tuple);
+                if (p) {
+                        if (steer_published(ctx, &tuple, p))
+                                return SK_PASS;
+                        count(SLIM_REASON_PUBLISH_NO_LISTENER);
+                        return SK_DROP;
+                }
+                hidden = bpf_map_lookup_elem(&hidden_ports, &port);
+                if (!hidden || !*hidden)
+                        return SK_PASS;
+                count(SLIM_REASON_HIDDEN_PORT);
+                return SK_DROP;
+        }
         syn = bpf_map_lookup_elem(&syns, &tuple);
         if (!syn) {
                 count(SLIM_REASON_STEER_NO_SYN);
