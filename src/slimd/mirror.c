@@ -10,6 +10,7 @@
 #include "../shared/rpc.h"
 #include "host.h"
 #include "local.h"
+#include "publish.h"
 
 /* --- maps ------------------------------------------------------------------------------------- */
 
@@ -123,6 +124,7 @@ void mirror_prune(struct slimd *d)
             {DATAPATH_IDENTITIES, sizeof(uint32_t), keep_identity},
             {DATAPATH_PREFIXES, sizeof(struct slim_prefix_key), keep_prefix},
             {DATAPATH_HOSTS, sizeof(union slim_addr), keep_host},
+            {DATAPATH_PUBLISHED, sizeof(struct slim_published_key), publish_keeps},
         };
 
         for (size_t i = 0; i < ARRAY_SIZE(maps); i++) {

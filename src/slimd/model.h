@@ -20,6 +20,7 @@
 
 #include "../basic/inaddr.h"
 #include "../basic/name.h"
+#include "../shared/publication.h"
 
 #define STORE_PREFIX          "slim/"
 #define STORE_NETWORKS        STORE_PREFIX "networks/"
@@ -54,6 +55,7 @@ struct endpoint {
         union slim_addr addr;
         union slim_addr host_addr;
         bool slim;
+        struct publications publish; /* ports of its host that are its own */
         UT_hash_handle hh; /* by id */
 };
 
