@@ -18,6 +18,7 @@ int endpoint_ls(struct cli *cli)
             {.title = "HOST", .key = "host"},
             {.title = "HOST ADDRESS", .key = "host_address"},
             {.title = "LOCAL", .key = "local"},
+            {.title = "PUBLISHED", .key = "publish"},
         };
         const char *network = NULL;
         const struct option_spec options[] = {{.name = "network", .value = &network}, {}};
@@ -50,6 +51,7 @@ static void print_endpoint(const json_t *e)
             {.title = "id", .value = json_object_get(e, "id")},
             {.title = "host", .value = json_object_get(e, "host")},
             {.title = "host address", .value = json_object_get(e, "host_address")},
+            {.title = "published", .value = json_object_get(e, "publish")},
             {.title = "local", .value = json_object_get(e, "local")},
             {.title = "device", .value = json_object_get(e, "device")},
             {.title = "cgroup", .value = json_object_get(e, "cgroup")},
