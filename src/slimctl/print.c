@@ -72,12 +72,12 @@ static char *format_value(const json_t *v, enum print_kind kind)
 
         if (kind == PRINT_BYTES && json_is_integer(v))
                 return format_bytes(json_integer_value(v));
-        if (!v || json_is_null(v))
+        if (kind == PRINT_LIST && json_array_size(v) > 0)
+                s = format_list(v);
+        else if (!v || kind == PRINT_LIST || json_is_null(v))
                 s = strdup("-");
         else if (json_is_string(v))
                 s = strdup(json_string_length(v) > 0 ? json_string_value(v) : "-");
-        else if (json_is_array(v))
-                s = json_array_size(v) > 0 ? format_list(v) : strdup("-");
         else if (json_is_boolean(v))
                 s = strdup(json_is_true(v) ? "yes" : "no");
         else
