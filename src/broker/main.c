@@ -101,8 +101,7 @@ static int parse_arguments(int argc, char **argv, struct arguments *ret)
         }
         if (optind < argc || !s.endpoint || !s.network || !address)
                 return -EINVAL;
-        *ret = (struct arguments){
-            .identity = s, .reserved = (unsigned int)reserved, .hold = hold};
+        *ret = (struct arguments){.identity = s, .reserved = (unsigned int)reserved, .hold = hold};
         return 0;
 }
 

@@ -64,8 +64,9 @@ static int parse_address(char **text, struct publication *p, char *problem)
                 return fail(problem, -EINVAL,
                             "after an address in brackets comes \"]:\" and the host's port");
         if (!brackets && strchr(end + 1, ':') != strrchr(at, ':'))
-                return fail(problem, -EINVAL,
-                            "there are too many colons (an IPv6 address stands in brackets): " FORM);
+                return fail(
+                    problem, -EINVAL,
+                    "there are too many colons (an IPv6 address stands in brackets): " FORM);
         *text = end + (brackets ? 2 : 1);
         *end = '\0';
         at += brackets;
@@ -208,7 +209,8 @@ bool publication_overlaps(const struct publication *a, const struct publication 
         if (!(publication_takes(a, false) && publication_takes(b, false)) &&
             !(publication_takes(a, true) && publication_takes(b, true)))
                 return false;
-        if (!publication_is_wildcard(a) && !publication_is_wildcard(b) && !inaddr_equal(&a->addr, &b->addr))
+        if (!publication_is_wildcard(a) && !publication_is_wildcard(b) &&
+            !inaddr_equal(&a->addr, &b->addr))
                 return false;
         *ret_port = first;
         return true;
@@ -269,8 +271,7 @@ int publications_from_json(const json_t *array, struct publications *ret, char *
 
         if (array && !json_is_array(array))
                 return fail(problem, -EINVAL, "publish is not an array");
-        json_array_foreach(array, i, item)
-        {
+        json_array_foreach (array, i, item) {
                 const char *text = json_string_value(item);
                 char why[PUBLICATION_PROBLEM_MAX];
                 int r;

@@ -55,8 +55,7 @@ static char *format_list(const json_t *list)
         const json_t *item;
         size_t i;
 
-        json_array_foreach(list, i, item)
-        {
+        json_array_foreach (list, i, item) {
                 _cleanup_free_ char *before = text;
 
                 if (!before || asprintf(&text, "%s%s%s", before, i ? ", " : "",

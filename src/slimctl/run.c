@@ -67,14 +67,10 @@ static int check_publish(const struct cli *cli, struct run_options *o)
 static int parse(struct cli *cli, struct run_options *o, struct container_spec *spec)
 {
         const struct option_spec options[] = {
-            {.name = "name", .value = &o->name},
-            {.name = "network", .value = &o->network},
-            {.name = "address", .value = &o->address},
-            {.name = "plain", .flag = &o->plain},
-            {.name = "hostname", .value = &o->hostname},
-            {.name = "cpus", .value = &o->cpus},
-            {.name = "publish", .values = &o->publish},
-            {},
+            {.name = "name", .value = &o->name},         {.name = "network", .value = &o->network},
+            {.name = "address", .value = &o->address},   {.name = "plain", .flag = &o->plain},
+            {.name = "hostname", .value = &o->hostname}, {.name = "cpus", .value = &o->cpus},
+            {.name = "publish", .values = &o->publish},  {},
         };
 
         if (cli_parse(cli, options, NULL, 0, &spec->argv) < 0 ||

@@ -56,7 +56,7 @@ struct endpoint {
         union slim_addr host_addr;
         bool slim;
         struct publications publish; /* ports of its host that are its own */
-        UT_hash_handle hh; /* by id */
+        UT_hash_handle hh;           /* by id */
 };
 
 struct model {

@@ -241,8 +241,8 @@ static int each_entry(const struct endpoint *e,
                 if (!is_steered(e, p))
                         continue;
                 for (unsigned int k = 0; k < n * p->count; k++) {
-                        struct slim_published_key key = {
-                            .addr = addr[k % n], .port = (uint16_t)(p->host_port + k / n)};
+                        struct slim_published_key key = {.addr = addr[k % n],
+                                                         .port = (uint16_t)(p->host_port + k / n)};
                         struct slim_published value = {.endpoint = e->id,
                                                        .port = (uint16_t)(p->port + k / n)};
                         int r = visit(&key, &value, userdata);

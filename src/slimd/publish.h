@@ -26,8 +26,8 @@ void reservation_done(struct reservation *r);
 /* Room for an endpoint's sockets, all of them -1. */
 int reservation_new(const struct endpoint *e, struct reservation *ret);
 /*
- * Binds those that are -1. *ret_error: in a sentence, which port cannot be had and why. -EADDRINUSE:
- * it is taken; -EADDRNOTAVAIL: this host has no such address.
+ * Binds those that are -1. *ret_error: in a sentence, which port cannot be had and why.
+ * -EADDRINUSE: it is taken; -EADDRNOTAVAIL: this host has no such address.
  */
 int reservation_bind(const struct endpoint *e, struct reservation *r, char **ret_error);
 

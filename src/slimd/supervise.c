@@ -46,9 +46,9 @@ pid_t supervisor_pid(const struct supervisor *s)
 static void _noreturn_ exec_broker(const struct supervisor *s, const char **argv)
 {
         /* In the order of enum broker_fd, and the program itself. */
-        const int from[] = {s->notify_fd, datapath_map_fd(s->d->dp, DATAPATH_SOCKETS), s->netns_fd,
-                            s->call_fd, datapath_map_fd(s->d->dp, DATAPATH_PUBLISHED),
-                            s->d->broker_fd};
+        const int from[] = {
+            s->notify_fd, datapath_map_fd(s->d->dp, DATAPATH_SOCKETS),   s->netns_fd,
+            s->call_fd,   datapath_map_fd(s->d->dp, DATAPATH_PUBLISHED), s->d->broker_fd};
         const size_t n_reserved = s->reserved->n, n = ARRAY_SIZE(from) + n_reserved;
         int high[ARRAY_SIZE(from) + BROKER_RESERVED_MAX];
         sigset_t none;
@@ -64,7 +64,8 @@ static void _noreturn_ exec_broker(const struct supervisor *s, const char **argv
         /* The cgroup decides which programs its sockets meet: no broker outside of it. */
         if (write_file_at(AT_FDCWD, s->cgroup, "0") < 0)
                 _exit(EXIT_FAILURE);
-        /* First above all the places where they belong. What is not there leaves its place empty. */
+        /* First above all the places where they belong. What is not there leaves its place empty.
+         */
         for (size_t i = 0; i < n; i++) {
                 int fd = i < ARRAY_SIZE(from) ? from[i] : s->reserved->fd[i - ARRAY_SIZE(from)];
 
@@ -93,11 +94,16 @@ static void _noreturn_ exec_broker(const struct supervisor *s, const char **argv
 static int supervisor_start(struct supervisor *s)
 {
         char endpoint[16], network[16], addr[INADDR_TEXT_MAX], reserved[16];
-        const char *argv[] = {s->d->opt.broker, "--endpoint",
-                              endpoint,         "--network",
-                              network,          "--address",
-                              addr,             "--reserved",
-                              reserved,         s->endpoint->slim ? NULL : "--hold",
+        const char *argv[] = {s->d->opt.broker,
+                              "--endpoint",
+                              endpoint,
+                              "--network",
+                              network,
+                              "--address",
+                              addr,
+                              "--reserved",
+                              reserved,
+                              s->endpoint->slim ? NULL : "--hold",
                               NULL};
         _cleanup_close_ int pidfd = -1;
         pid_t pid;

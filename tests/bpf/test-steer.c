@@ -931,7 +931,8 @@ static void test_published_gone(void **state)
         finds_nobody("192.0.2.7", "192.0.2.8");
 }
 
-/* Two containers on one port of two addresses; and a listener of a third hides behind it elsewhere. */
+/* Two containers on one port of two addresses; and a listener of a third hides behind it elsewhere.
+ */
 static void test_published_beside_hidden(void **state)
 {
         uint32_t at = PUBLISHED, one = 1, none = 0;
@@ -952,12 +953,24 @@ int main(void)
 {
         static const struct CMUnitTest tests[] = {
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
-            TEST(test_layout),       TEST(test_preference), TEST(test_free_element),
-            TEST(test_v6only),       TEST(test_loopback),   TEST(test_kind_decides),
-            TEST(test_underlay_v6),  TEST(test_no_syn),     TEST(test_gone),
-            TEST(test_hidden),       TEST(test_others),     TEST(test_two),
-            TEST(test_three),        TEST(test_sparse),     TEST(test_eight),
-            TEST(test_full_group),   TEST(test_every_slot), TEST(test_member_closes),
+            TEST(test_layout),
+            TEST(test_preference),
+            TEST(test_free_element),
+            TEST(test_v6only),
+            TEST(test_loopback),
+            TEST(test_kind_decides),
+            TEST(test_underlay_v6),
+            TEST(test_no_syn),
+            TEST(test_gone),
+            TEST(test_hidden),
+            TEST(test_others),
+            TEST(test_two),
+            TEST(test_three),
+            TEST(test_sparse),
+            TEST(test_eight),
+            TEST(test_full_group),
+            TEST(test_every_slot),
+            TEST(test_member_closes),
             TEST(test_kernel_group),
             TEST(test_published_addresses),
             TEST(test_published_port),

@@ -329,8 +329,8 @@ static void test_endpoint_json(void **state)
                 e.slim = round == 0;
                 e.network_id = round == 0 ? 1 : 0xffffff;
                 if (round == 1)
-                        assert_int_equal(publications_add(&e.publish, "[::1]:80-81:8-9/udp", problem),
-                                         0);
+                        assert_int_equal(
+                            publications_add(&e.publish, "[::1]:80-81:8-9/udp", problem), 0);
                 text = endpoint_to_json(&e);
                 assert_non_null(text);
                 assert_int_equal(endpoint_from_json(e.id, text, &back), 0);

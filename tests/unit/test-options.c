@@ -138,9 +138,9 @@ static void test_more_than_once(void **state)
         const char *last;
         int at;
 
-        assert_int_equal(
-            read_all(WORDS("--port", "1", "--plain", "--port=2", "--port", ""), &last, &at, problem),
-            WORDS_END);
+        assert_int_equal(read_all(WORDS("--port", "1", "--plain", "--port=2", "--port", ""), &last,
+                                  &at, problem),
+                         WORDS_END);
         assert_int_equal(ports.n, 3);
         assert_string_equal(ports.v[0], "1");
         assert_string_equal(ports.v[1], "2");

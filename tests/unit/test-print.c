@@ -51,11 +51,10 @@ static void test_table(void **state)
             {.title = "PEER", .key = "peer"},
             {.title = "LIST", .key = "list", .kind = PRINT_LIST},
         };
-        _cleanup_json_ json_t *list =
-            json_pack("[{ss, si, sb, sI, sn, s[ss]}, {ss, si, sb, sI, ss, s[]}, {ss}]", "name", "a",
-                      "n", 7, "local", 1, "sent", (json_int_t)1023, "peer", "list", "x", "y", "name",
-                      "größer", "n", 12345, "local", 0, "sent", (json_int_t)3 << 29, "peer", "b",
-                      "list", "name", "");
+        _cleanup_json_ json_t *list = json_pack(
+            "[{ss, si, sb, sI, sn, s[ss]}, {ss, si, sb, sI, ss, s[]}, {ss}]", "name", "a", "n", 7,
+            "local", 1, "sent", (json_int_t)1023, "peer", "list", "x", "y", "name", "größer", "n",
+            12345, "local", 0, "sent", (json_int_t)3 << 29, "peer", "b", "list", "name", "");
 
         begin();
         print_table(list, columns, ARRAY_SIZE(columns));

@@ -250,9 +250,9 @@ static void test_json_bad(void **state)
 int main(void)
 {
         static const struct CMUnitTest tests[] = {
-            cmocka_unit_test(test_good),      cmocka_unit_test(test_bad),
-            cmocka_unit_test(test_long),      cmocka_unit_test(test_host_form),
-            cmocka_unit_test(test_overlap),   cmocka_unit_test(test_list),
+            cmocka_unit_test(test_good),     cmocka_unit_test(test_bad),
+            cmocka_unit_test(test_long),     cmocka_unit_test(test_host_form),
+            cmocka_unit_test(test_overlap),  cmocka_unit_test(test_list),
             cmocka_unit_test(test_json_bad),
         };
 
