@@ -67,12 +67,13 @@ enum slim_bind_flags {
         SLIM_BIND_REUSE_ADDR = 1 << 0,
         SLIM_BIND_REUSE_PORT = 1 << 1,
         SLIM_BIND_BY_LISTEN = 1 << 2, /* there was no bind() */
-        SLIM_BIND_SAME_UID = 1 << 3, /* it is counted in slim_binding.same_uid */
+        SLIM_BIND_SAME_UID = 1 << 3,  /* it is counted in slim_binding.same_uid */
         SLIM_BIND_NO_PORT = 1 << 4,   /* an address only: IP_BIND_ADDRESS_NO_PORT */
 };
 
 /* Socket options that are Slim's own affair: what the program set is here, and the kernel's own
- * have other values (docs/sockopts.md). The last four say that the kernel's value is the right one. */
+ * have other values (docs/sockopts.md). The last four say that the kernel's value is the right one.
+ */
 enum slim_sockopts {
         SLIM_SOCKOPT_V6ONLY = 1 << 0,
         SLIM_SOCKOPT_V6ONLY_SET = 1 << 1, /* it is not the sysctl that counts */
@@ -94,8 +95,8 @@ enum slim_sockopts {
         SLIM_SOCKOPT_KEEPCNT = 1 << 17,
         SLIM_SOCKOPT_CONGESTION = 1 << 18,
 };
-#define SLIM_SOCKOPT_SYSCTLS                                                    \
-        (SLIM_SOCKOPT_KEEPIDLE | SLIM_SOCKOPT_KEEPINTVL | SLIM_SOCKOPT_KEEPCNT |  \
+#define SLIM_SOCKOPT_SYSCTLS                                                     \
+        (SLIM_SOCKOPT_KEEPIDLE | SLIM_SOCKOPT_KEEPINTVL | SLIM_SOCKOPT_KEEPCNT | \
          SLIM_SOCKOPT_CONGESTION)
 
 #define SLIM_NO_SLOT 0xff
@@ -119,10 +120,10 @@ struct slim_socket {
         __u8 bind_flags;   /* enum slim_bind_flags, as they were at bind() */
         __u8 accepted;     /* 1: it came out of a listener */
         __u8 is_host;      /* 1: of a process of the host, whose endpoint it has */
-        __u32 sockopts;   /* enum slim_sockopts */
-        __u32 device;     /* SO_BINDTODEVICE: ifindex in the container's namespace; 0: any */
-        __u32 port_range; /* IP_LOCAL_PORT_RANGE, as high << 16 | low; a 0 half: the sysctl's */
-        __u16 fastopen;   /* TCP_FASTOPEN of a listener: accepted, without effect */
+        __u32 sockopts;    /* enum slim_sockopts */
+        __u32 device;      /* SO_BINDTODEVICE: ifindex in the container's namespace; 0: any */
+        __u32 port_range;  /* IP_LOCAL_PORT_RANGE, as high << 16 | low; a 0 half: the sysctl's */
+        __u16 fastopen;    /* TCP_FASTOPEN of a listener: accepted, without effect */
         __u16 pad2;
 };
 
@@ -248,6 +249,22 @@ struct slim_option {
         __be32 mac;
 } __attribute__((packed));
 
+/* --- published ports -------------------------------------------------------------------------- */
+
+/* A TCP port of the host that is a container's: key of the map. 0.0.0.0 and :: are every address of
+ * their family that is the host's own. */
+struct slim_published_key {
+        union slim_addr addr;
+        __u16 port;
+        __u16 pad;
+};
+
+struct slim_published {
+        __u32 endpoint;
+        __u16 port; /* virtual */
+        __u16 pad;
+};
+
 /* --- keys ------------------------------------------------------------------------------------- */
 
 #define SLIM_KEYS 2 /* [0] signs and verifies; [1], the previous one, only verifies */
@@ -285,7 +302,8 @@ struct slim_key {
         X(CONNECT_NO_SOURCE, "connect_no_source")           \
         X(OPTION_REFUSED, "option_refused")                 \
         X(BIND_PRIVILEGED, "bind_privileged")               \
-        X(CONNECT_OPTION, "connect_option")
+        X(CONNECT_OPTION, "connect_option")                 \
+        X(PUBLISH_NO_LISTENER, "publish_no_listener")
 
 enum slim_reason {
 #define SLIM_REASON_ENUM(name, text) SLIM_REASON_##name,
@@ -321,6 +339,8 @@ SLIM_ASSERT_SIZE(struct slim_port, 24 + 48 * SLIM_BINDINGS);
 SLIM_ASSERT_SIZE(struct slim_listener_key, 8);
 SLIM_ASSERT_SIZE(struct slim_tuple, 36);
 SLIM_ASSERT_SIZE(struct slim_syn, 32);
+SLIM_ASSERT_SIZE(struct slim_published_key, 20);
+SLIM_ASSERT_SIZE(struct slim_published, 8);
 SLIM_ASSERT_SIZE(struct slim_option, SLIM_OPTION_LEN);
 SLIM_ASSERT_SIZE(struct slim_key, 24);
 SLIM_ASSERT_SIZE(struct slim_device, 24);

@@ -4,8 +4,9 @@
  * Every map of the data path, and the load-time constants. maps.bpf.c defines them (it sets
  * SLIM_DEFINE_MAPS); every other program declares them, and the BPF linker joins the two.
  *
- *   written by slimd      endpoints, identities, prefixes, hosts, devices, host_endpoints, keys
- *   written by brokers    sockets (a new socket's identity)
+ *   written by slimd      endpoints, identities, prefixes, hosts, devices, host_endpoints, keys,
+ *                         published
+ *   written by brokers    sockets (a new socket's identity), published (at their end)
  *   written by programs   sockets, ports, listeners, hidden_ports, syns, counters
  */
 #include <linux/bpf.h>
@@ -124,6 +125,15 @@ struct syns_map {
         __type(value, struct slim_syn);
 };
 
+/* Published TCP ports: (an address of the host or a wildcard, port) → whose virtual port it is. */
+struct published_map {
+        __uint(type, BPF_MAP_TYPE_HASH);
+        __uint(map_flags, BPF_F_NO_PREALLOC);
+        __uint(max_entries, 65536);
+        __type(key, struct slim_published_key);
+        __type(value, struct slim_published);
+};
+
 struct counters_map {
         __uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
         __uint(max_entries, SLIM_REASON_MAX);
@@ -143,6 +153,7 @@ SLIM_MAP(ports_map, ports);
 SLIM_MAP(listeners_map, listeners);
 SLIM_MAP(hidden_ports_map, hidden_ports);
 SLIM_MAP(syns_map, syns);
+SLIM_MAP(published_map, published);
 SLIM_MAP(counters_map, counters);
 
 #ifndef SLIM_DEFINE_MAPS

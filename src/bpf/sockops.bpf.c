@@ -17,6 +17,7 @@
 #include "option.h"
 #include "ports.h"
 
+#include <asm-generic/socket.h>
 #include <linux/tcp.h>
 
 #define SYN_FLAG 0x02
@@ -139,6 +140,7 @@ static __always_inline void listening(struct bpf_sock_ops *ops, struct bpf_sock 
 
 static __always_inline void accepted(struct bpf_sock_ops *ops, struct slim_socket *s)
 {
+        int on = 1;
         struct slim_tuple tuple = {
             .client_addr = remote_addr(ops),
             .server_addr = local_addr(ops),
@@ -155,6 +157,15 @@ static __always_inline void accepted(struct bpf_sock_ops *ops, struct slim_socke
                 /* It came by VXLAN: the addresses are real. */
                 s->peer_kind = SLIM_PEER_PLAIN;
                 s->peer_endpoint = 0;
+                return;
+        }
+        if (!is_slim_port(tuple.server_port)) {
+                /* By a published port: steer.bpf.c lets nothing else through to a listener. What is
+                 * left of the connection later (TIME_WAIT) must not keep the next container from
+                 * reserving that port. */
+                s->peer_kind = SLIM_PEER_OUTSIDE;
+                s->peer_endpoint = 0;
+                bpf_setsockopt(ops, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
                 return;
         }
         if (!syn)

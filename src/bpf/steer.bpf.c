@@ -9,6 +9,8 @@
  *                       answers with a reset (ECONNREFUSED)
  *   to an overlay       the listener of that Slim endpoint, for what a plain container sends; none:
  *   address             drop (encap.bpf.c asks here first, and sends it to the container instead)
+ *   to a published      the listener of the container that published it, as a client of its own
+ *   port                address would find it; none: drop
  *   to a hidden port    drop: a container's listener is reached through a Slim port or not at all,
  *                       so that its host port looks closed
  *   to any other        not ours
@@ -159,11 +161,49 @@ static __always_inline struct slim_endpoint *encapsulated_for(struct bpf_sk_look
         return to && (to->flags & SLIM_ENDPOINT_LOCAL) && (to->flags & SLIM_ENDPOINT_SLIM) ? to : 0;
 }
 
+/*
+ * Whose published port it is, or NULL. A wildcard is every address of the host's own; an overlay
+ * address is some endpoint's, also where the host's stack has packets for it.
+ */
+static __always_inline struct slim_published *published_at(const struct slim_tuple *tuple)
+{
+        struct slim_published_key key = {.addr = tuple->server_addr, .port = tuple->server_port};
+        struct slim_prefix_key prefix = {.prefixlen = 128, .addr = tuple->server_addr};
+        struct slim_published *p = bpf_map_lookup_elem(&published, &key);
+
+        if (p)
+                return p;
+        key.addr = addr_is_v4(&key.addr) ? addr_v4(0) : addr_v6(0, 0, 0, 0);
+        p = bpf_map_lookup_elem(&published, &key);
+        return p && !bpf_map_lookup_elem(&prefixes, &prefix) ? p : 0;
+}
+
+/*
+ * The container behind a published port. What the client means is the container's overlay address,
+ * in the client's family; a container without one has the wildcard's listeners all the same.
+ */
+static __always_inline bool steer_published(struct bpf_sk_lookup *ctx,
+                                            const struct slim_tuple *tuple,
+                                            const struct slim_published *p)
+{
+        __u32 endpoint = p->endpoint;
+        struct slim_endpoint *server = bpf_map_lookup_elem(&identities, &endpoint);
+        bool v4 = addr_is_v4(&tuple->client_addr);
+        union slim_addr addr = v4 ? addr_v4(0) : addr_v6(0, 0, 0, 0);
+
+        if (!server)
+                return false;
+        if (addr_is_v4(&server->addr) == v4)
+                addr = server->addr;
+        return assign(ctx, tuple, endpoint, &addr, p->port, false);
+}
+
 SEC("sk_lookup")
 int slim_steer(struct bpf_sk_lookup *ctx)
 {
         struct slim_tuple tuple = {};
         struct slim_endpoint *to;
+        struct slim_published *p;
         struct slim_syn *syn;
         __u32 port = ctx->local_port, *hidden;
         __be32 remote4, local4;
@@ -191,6 +231,13 @@ int slim_steer(struct bpf_sk_lookup *ctx)
                 return assign(ctx, &tuple, to->id, &tuple.server_addr, port, false) ? SK_PASS
                                                                                     : SK_DROP;
         if (!is_slim_port(port)) {
+                p = published_at(&tuple);
+                if (p) {
+                        if (steer_published(ctx, &tuple, p))
+                                return SK_PASS;
+                        count(SLIM_REASON_PUBLISH_NO_LISTENER);
+                        return SK_DROP;
+                }
                 hidden = bpf_map_lookup_elem(&hidden_ports, &port);
                 if (!hidden || !*hidden)
                         return SK_PASS;

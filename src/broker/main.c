@@ -6,6 +6,9 @@
  * slimd starts it in the host's network namespace and in the cgroup where the BPF programs are
  * attached, with the descriptors of broker-fds.h. It owns no state that slimd would have to save:
  * a broker that dies is replaced, and slimd may come and go.
+ *
+ * It also holds the sockets that reserve the container's published ports (reserved.h). With --hold,
+ * for a plain container, it does nothing else, until slimd ends it.
  */
 #include <errno.h>
 #include <getopt.h>
@@ -19,11 +22,13 @@
 #include "../basic/name.h"
 #include "broker-fds.h"
 #include "notify.h"
+#include "reserved.h"
 
 static int usage(int status)
 {
         fprintf(status ? stderr : stdout,
-                "Usage: slim-broker --endpoint ID --network ID --address ADDR\n"
+                "Usage: slim-broker --endpoint ID --network ID --address ADDR [--reserved N] "
+                "[--hold]\n"
                 "Hands TCP sockets to one container. Started by slimd; not for use by hand.\n");
         return status;
 }
@@ -41,17 +46,26 @@ static int parse_id(const char *text, const char *what, uint32_t *ret)
         return 0;
 }
 
-static int parse_arguments(int argc, char **argv, struct slim_socket *ret)
+struct arguments {
+        struct slim_socket identity;
+        unsigned int reserved;
+        bool hold;
+};
+
+static int parse_arguments(int argc, char **argv, struct arguments *ret)
 {
         static const struct option options[] = {
             {"endpoint", required_argument, NULL, 'e'},
             {"network", required_argument, NULL, 'n'},
             {"address", required_argument, NULL, 'a'},
+            {"reserved", required_argument, NULL, 'r'},
+            {"hold", no_argument, NULL, 'H'},
             {"help", no_argument, NULL, 'h'},
             {},
         };
         struct slim_socket s = {.slot = SLIM_NO_SLOT};
-        bool address = false;
+        bool address = false, hold = false;
+        uint64_t reserved = 0;
         int c;
 
         while ((c = getopt_long(argc, argv, "h", options, NULL)) >= 0) {
@@ -71,6 +85,15 @@ static int parse_arguments(int argc, char **argv, struct slim_socket *ret)
                         }
                         address = true;
                         break;
+                case 'r':
+                        if (parse_uint(optarg, 0, BROKER_RESERVED_MAX, &reserved) < 0) {
+                                log_error("--reserved \"%s\" is not a number of sockets", optarg);
+                                return -EINVAL;
+                        }
+                        break;
+                case 'H':
+                        hold = true;
+                        break;
                 case 'h':
                         exit(usage(0));
                 default:
@@ -79,27 +102,30 @@ static int parse_arguments(int argc, char **argv, struct slim_socket *ret)
         }
         if (optind < argc || !s.endpoint || !s.network || !address)
                 return -EINVAL;
-        *ret = s;
+        *ret = (struct arguments){.identity = s, .reserved = (unsigned int)reserved, .hold = hold};
         return 0;
 }
 
 int main(int argc, char **argv)
 {
-        struct slim_socket identity;
+        struct arguments a;
         struct pool pool;
         int r;
 
         log_setup("slim-broker");
-        if (parse_arguments(argc, argv, &identity) < 0)
+        if (parse_arguments(argc, argv, &a) < 0)
                 return usage(2);
         if (prctl(PR_SET_DUMPABLE, 0) < 0)
                 log_warning_errno(-errno, "cannot hide from debuggers: %m, ignoring");
-        pool_init(&pool, BROKER_FD_SOCKETS, &identity);
+        while (a.hold)
+                pause();
+        pool_init(&pool, BROKER_FD_SOCKETS, &a.identity);
         r = notify_loop(BROKER_FD_NOTIFY, BROKER_FD_NETNS, BROKER_FD_CALL, BROKER_FD_PORTS, &pool);
         pool_done(&pool);
         if (r < 0) {
-                log_error_errno(r, "endpoint %u: notifications failed: %m", identity.endpoint);
+                log_error_errno(r, "endpoint %u: notifications failed: %m", a.identity.endpoint);
                 return EXIT_FAILURE;
         }
+        reserved_end(BROKER_FD_PUBLISHED, BROKER_FD_RESERVED, a.reserved, a.identity.endpoint);
         return EXIT_SUCCESS;
 }

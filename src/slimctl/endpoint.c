@@ -18,6 +18,7 @@ int endpoint_ls(struct cli *cli)
             {.title = "HOST", .key = "host"},
             {.title = "HOST ADDRESS", .key = "host_address"},
             {.title = "LOCAL", .key = "local"},
+            {.title = "PUBLISHED", .key = "publish", .kind = PRINT_LIST},
         };
         const char *network = NULL;
         bool all = false;
@@ -58,6 +59,7 @@ static void print_endpoint(const json_t *e)
             {.title = "id", .value = json_object_get(e, "id")},
             {.title = "host", .value = json_object_get(e, "host")},
             {.title = "host address", .value = json_object_get(e, "host_address")},
+            {.title = "published", .value = json_object_get(e, "publish"), .kind = PRINT_LIST},
             {.title = "local", .value = json_object_get(e, "local")},
             {.title = "device", .value = json_object_get(e, "device")},
             {.title = "cgroup", .value = json_object_get(e, "cgroup")},

@@ -27,8 +27,8 @@ static const struct cli_command commands[] = {
     {"status", NULL, status_show, "", "show this host's slimd (also without a command)"},
     {"doctor", NULL, doctor_run, "", "check what Slim needs of this machine"},
     {"run", NULL, run_run,
-     "--name NAME [--network NET] [--address ADDR] [--plain] [--hostname H] [--cpus LIST] -- "
-     "CMD…",
+     "--name NAME [--network NET] [--address ADDR] [--plain] [--hostname H] [--cpus LIST] "
+     "[--publish [ADDR:]PORT:PORT[/tcp|/udp]]… -- CMD…",
      "run a program in a container over this machine's file system"},
 };
 

@@ -48,13 +48,32 @@ static char *format_bytes(json_int_t n)
         return s;
 }
 
+/* A list of texts, which are few. */
+static char *format_list(const json_t *list)
+{
+        char *text = strdup("");
+        const json_t *item;
+        size_t i;
+
+        json_array_foreach (list, i, item) {
+                _cleanup_free_ char *before = text;
+
+                if (!before || asprintf(&text, "%s%s%s", before, i ? ", " : "",
+                                        json_string_value(item) ?: "?") < 0)
+                        return NULL;
+        }
+        return text;
+}
+
 static char *format_value(const json_t *v, enum print_kind kind)
 {
         char *s = NULL;
 
         if (kind == PRINT_BYTES && json_is_integer(v))
                 return format_bytes(json_integer_value(v));
-        if (!v || json_is_null(v))
+        if (kind == PRINT_LIST && json_array_size(v) > 0)
+                s = format_list(v);
+        else if (!v || kind == PRINT_LIST || json_is_null(v))
                 s = strdup("-");
         else if (json_is_string(v))
                 s = strdup(json_string_length(v) > 0 ? json_string_value(v) : "-");

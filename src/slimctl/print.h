@@ -13,6 +13,7 @@
 enum print_kind {
         PRINT_TEXT,  /* strings, numbers, yes or no; null and what is missing: "-" */
         PRINT_BYTES, /* a number of bytes, in the unit that suits it */
+        PRINT_LIST,  /* a list of strings, with commas between; an empty one: "-" */
 };
 
 struct print_column {

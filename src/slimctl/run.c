@@ -13,6 +13,7 @@
 
 #include "../basic/inaddr.h"
 #include "../basic/log.h"
+#include "../shared/publication.h"
 #include "../shared/rpc.h"
 #include "cli.h"
 #include "container.h"
@@ -21,6 +22,8 @@
 
 struct run_options {
         const char *name, *network, *address, *hostname, *cpus;
+        struct option_values publish;
+        struct publications publications;
         bool plain;
 };
 
@@ -45,16 +48,29 @@ static int check_cpus(const struct cli *cli, const char *text, struct container_
         return 0;
 }
 
+/* Here already, so that it is said before anything is made, and as a matter of usage. */
+static int check_publish(const struct cli *cli, struct run_options *o)
+{
+        char problem[PUBLICATION_PROBLEM_MAX];
+
+        for (unsigned int i = 0; i < o->publish.n; i++) {
+                int r = publications_add(&o->publications, o->publish.v[i], problem);
+
+                if (r < 0) {
+                        cli_usage(cli, "--publish \"%s\": %s", o->publish.v[i], problem);
+                        return r;
+                }
+        }
+        return 0;
+}
+
 static int parse(struct cli *cli, struct run_options *o, struct container_spec *spec)
 {
         const struct option_spec options[] = {
-            {.name = "name", .value = &o->name},
-            {.name = "network", .value = &o->network},
-            {.name = "address", .value = &o->address},
-            {.name = "plain", .flag = &o->plain},
-            {.name = "hostname", .value = &o->hostname},
-            {.name = "cpus", .value = &o->cpus},
-            {},
+            {.name = "name", .value = &o->name},         {.name = "network", .value = &o->network},
+            {.name = "address", .value = &o->address},   {.name = "plain", .flag = &o->plain},
+            {.name = "hostname", .value = &o->hostname}, {.name = "cpus", .value = &o->cpus},
+            {.name = "publish", .values = &o->publish},  {},
         };
 
         if (cli_parse(cli, options, NULL, 0, &spec->argv) < 0 ||
@@ -62,7 +78,7 @@ static int parse(struct cli *cli, struct run_options *o, struct container_spec *
             (o->network && cli_check_name(cli, "--network", o->network) < 0) ||
             (o->address && cli_check_address(cli, "--address", o->address) < 0) ||
             (o->hostname && cli_check_name(cli, "--hostname", o->hostname) < 0) ||
-            check_cpus(cli, o->cpus, spec) < 0)
+            check_publish(cli, o) < 0 || check_cpus(cli, o->cpus, spec) < 0)
                 return -EINVAL;
         if (!spec->argv || !spec->argv[0]) {
                 cli_usage(cli, "the program is missing: it stands after --");
@@ -98,6 +114,8 @@ static int add_endpoint(struct cli *cli, struct rpc *rpc, const struct run_optio
         parameters = cli_parameters("name", o->name, "network", o->network, "address", o->address,
                                     "kind", o->plain ? "plain" : "slim", NULL);
         json_object_set_new(parameters, "pid", json_integer(c->pid));
+        if (o->publications.n)
+                json_object_set_new(parameters, "publish", publications_to_json(&o->publications));
         snprintf(doing, sizeof(doing), "start the container %s", o->name);
         r = cli_call_on(rpc, doing, "Endpoint.Add", parameters, fds, o->plain ? 2 : 3, &answer);
         if (r < 0)

@@ -38,6 +38,8 @@ static json_t *describe(const struct slimd *d, const struct endpoint *e)
                       e->network, "id", (json_int_t)e->id, "address", inaddr_format(&e->addr, addr),
                       "host", e->host, "host_address", inaddr_format(&e->host_addr, host), "kind",
                       endpoint_kind(e), "local", mirror_is_local(d, e));
+        if (j)
+                json_object_set_new(j, "publish", publications_to_json(&e->publish));
         if (j && l)
                 local_describe(l, j);
         return j;
@@ -131,6 +133,9 @@ static int want_network(struct api_call *call, const char *name, struct network 
 int api_endpoint_add(struct api_call *call)
 {
         const char *name, *network_name = DEFAULT_NETWORK, *addr_text = NULL, *kind;
+        char problem[PUBLICATION_PROBLEM_MAX];
+        struct publications publish;
+        const json_t *publish_list = NULL;
         struct slimd *d = call->d;
         union slim_addr addr;
         struct network *network;
@@ -139,8 +144,9 @@ int api_endpoint_add(struct api_call *call)
         bool slim;
         int r;
 
-        r = api_unpack(call, "{s:s, s?s, s?s, s:s, s:I}", "name", &name, "network", &network_name,
-                       "address", &addr_text, "kind", &kind, "pid", &pid);
+        r = api_unpack(call, "{s:s, s?s, s?s, s:s, s:I, s?o}", "name", &name, "network",
+                       &network_name, "address", &addr_text, "kind", &kind, "pid", &pid, "publish",
+                       &publish_list);
         if (r == 0)
                 r = api_check_name(call, "name", name);
         if (r == 0)
@@ -154,6 +160,9 @@ int api_endpoint_add(struct api_call *call)
                 return api_fail(call, -EINVAL, "address \"%s\" is not an IP address", addr_text);
         if (pid < 1 || pid > INT32_MAX)
                 return api_fail(call, -EINVAL, "pid %lld is not a process", (long long)pid);
+        r = publications_from_json(publish_list, &publish, problem);
+        if (r < 0)
+                return api_fail(call, r, "%s", problem);
         r = check_fds(call, slim, (pid_t)pid);
         if (r < 0)
                 return r;
@@ -173,6 +182,7 @@ int api_endpoint_add(struct api_call *call)
             .name = name,
             .network = network_name,
             .addr = addr_text ? &addr : NULL,
+            .publish = &publish,
             .slim = slim,
             .pid = (pid_t)pid,
             .netns_fd = call->fds[0],

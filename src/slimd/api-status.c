@@ -53,7 +53,8 @@ static int counters(const struct slimd *d, json_t *to)
 static int maps(const struct slimd *d, json_t *to)
 {
         static const enum datapath_map shown[] = {DATAPATH_ENDPOINTS, DATAPATH_PORTS,
-                                                  DATAPATH_LISTENERS, DATAPATH_SYNS};
+                                                  DATAPATH_LISTENERS, DATAPATH_SYNS,
+                                                  DATAPATH_PUBLISHED};
         json_t *list = json_object();
 
         json_object_set_new(to, "maps", list);

@@ -52,6 +52,8 @@ static struct bpf_map *map_of(const struct datapath *dp, enum datapath_map map)
                 return dp->skel->maps.listeners;
         case DATAPATH_SYNS:
                 return dp->skel->maps.syns;
+        case DATAPATH_PUBLISHED:
+                return dp->skel->maps.published;
         case DATAPATH_MAP_MAX:
                 break;
         }
@@ -64,7 +66,7 @@ static const char *const map_names[] = {
     [DATAPATH_DEVICES] = "devices",     [DATAPATH_HOST_ENDPOINTS] = "host_endpoints",
     [DATAPATH_KEYS] = "keys",           [DATAPATH_SOCKETS] = "sockets",
     [DATAPATH_PORTS] = "ports",         [DATAPATH_LISTENERS] = "listeners",
-    [DATAPATH_SYNS] = "syns",
+    [DATAPATH_SYNS] = "syns",           [DATAPATH_PUBLISHED] = "published",
 };
 _Static_assert(ARRAY_SIZE(map_names) == DATAPATH_MAP_MAX, "a map has no name");
 

@@ -71,6 +71,7 @@ enum datapath_map {
         DATAPATH_PORTS,
         DATAPATH_LISTENERS,
         DATAPATH_SYNS,
+        DATAPATH_PUBLISHED,
         DATAPATH_MAP_MAX,
 };
 int datapath_map_fd(const struct datapath *dp, enum datapath_map map);

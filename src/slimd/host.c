@@ -25,6 +25,7 @@
 #include "../basic/log.h"
 #include "../shared/rpc.h"
 #include "nft.h"
+#include "publish.h"
 #include "stack.h"
 
 /* Where a bpffs belongs (systemd mounts it there). */
@@ -460,12 +461,12 @@ void host_network_down(struct slimd *d, const struct network *n)
 }
 
 /* One transaction: the table is replaced whole, and packets never see it half-made. */
-int host_nat_update(struct slimd *d)
+int host_nat_write(struct slimd *d)
 {
+        char underlay[INADDR_TEXT_MAX];
         _cleanup_free_ char *text = NULL;
         size_t size = 0;
         FILE *f = open_memstream(&text, &size);
-        int r;
 
         if (!f)
                 return -ENOMEM;
@@ -482,14 +483,27 @@ int host_nat_update(struct slimd *d)
                         inaddr_prefix_format(&n->prefix, prefix));
         }
         fprintf(f, "%s }\n", d->model.networks ? " };" : "");
-        fputs(" chain postrouting {\n"
-              "  type nat hook postrouting priority srcnat; policy accept;\n"
-              "  ip saddr @overlays ip daddr != @overlays masquerade\n"
-              " }\n}\n",
-              f);
+        publish_write_chains(d, false, f);
+        /* A container that comes to another one by the host's address sees it answer from there,
+         * and the other one sees the host: overlay addresses do not go by way of the host. */
+        fprintf(f,
+                " chain postrouting {\n"
+                "  type nat hook postrouting priority srcnat; policy accept;\n"
+                "  iifname \"slim*\" ct status dnat ip saddr @overlays snat to %s\n"
+                "  ip saddr @overlays ip daddr != @overlays masquerade\n"
+                " }\n}\n",
+                inaddr_format(&d->underlay_addr, underlay));
         if (fclose(f) != 0)
                 return -ENOMEM;
-        r = nft_run(text);
+        return nft_run(text);
+}
+
+int host_nat_update(struct slimd *d)
+{
+        int r = host_nat_write(d);
+
+        if (r == -ENOMEM)
+                return r;
         if (r < 0)
                 log_warning_errno(r, "cannot set up masquerading with nft: %m; containers' UDP and "
                                      "ICMP do not reach outside networks, ignoring");

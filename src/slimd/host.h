@@ -28,7 +28,10 @@ int host_attach(struct slimd *d);
 int host_network_up(struct slimd *d, const struct network *n);
 void host_network_down(struct slimd *d, const struct network *n);
 
-/* Rewrites the masquerading of what leaves the overlays, from the model. */
+/* Rewrites all address translation: the masquerading of what leaves the overlays, from the model,
+ * and published ports, from the containers that are here. */
+int host_nat_write(struct slimd *d);
+/* The same; a failure is said, and survived. */
 int host_nat_update(struct slimd *d);
 
 /* After a start that failed: removes what this slimd made, and nothing that was there before. */

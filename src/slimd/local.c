@@ -25,6 +25,7 @@
 #include "cluster.h"
 #include "host.h"
 #include "mirror.h"
+#include "publish.h"
 #include "registry.h"
 #include "stack.h"
 #include "supervise.h"
@@ -36,7 +37,9 @@ struct local {
         char device[16];
         uint32_t ifindex;
         int netns_fd;
-        struct supervisor *supervisor; /* NULL for a plain one */
+        struct reservation reserved;
+        bool published;
+        struct supervisor *supervisor; /* NULL for a plain one that publishes nothing */
         sd_event_source *end_source;
         UT_hash_handle hh;
 };
@@ -78,6 +81,11 @@ const struct endpoint *local_endpoint(const struct local *l)
         return &l->e;
 }
 
+bool local_is_published(const struct local *l)
+{
+        return l->published;
+}
+
 uint32_t local_ifindex(const struct local *l)
 {
         return l->ifindex;
@@ -104,6 +112,7 @@ static void local_free(struct local *l)
         if (l->supervisor)
                 supervisor_free(l->supervisor);
         sd_event_source_unref(l->end_source);
+        reservation_done(&l->reserved);
         safe_close(l->netns_fd);
         free(l);
 }
@@ -368,6 +377,9 @@ static void tear_down(struct local *l)
 
         log_debug("endpoint %s is gone", e.name);
         state_path(l, path);
+        /* While the ports are still its own. */
+        l->published = false;
+        publish_end(d, &l->e);
         if (l->supervisor)
                 supervisor_free(l->supervisor);
         l->supervisor = NULL;
@@ -408,9 +420,14 @@ static int supervise(struct local *l, int notify_fd)
 {
         char path[PATH_MAX];
         struct supervisor_options o = {
-            .endpoint = &l->e, .cgroup = path, .netns_fd = l->netns_fd, .notify_fd = notify_fd};
+            .endpoint = &l->e,
+            .cgroup = path,
+            .netns_fd = l->netns_fd,
+            .notify_fd = notify_fd,
+            .reserved = &l->reserved,
+        };
 
-        if (!l->e.slim)
+        if (!l->e.slim && !l->reserved.n)
                 return 0;
         cgroup_path(l, "/" CGROUP_BROKER, path);
         return supervisor_new(l->d, &o, &l->supervisor);
@@ -501,11 +518,27 @@ static int bring_up(struct local *l, const struct local_request *q, const char *
         if (r < 0)
                 return r;
         *ret_step = "start its broker";
-        return supervise(l, q->notify_fd);
+        r = supervise(l, q->notify_fd);
+        if (r < 0)
+                return r;
+        *ret_step = "publish its ports";
+        l->published = true;
+        return publish_begin(l->d, &l->e);
 }
 
-/* A container that has ended, which slimd is about to hear of, does not keep its name and address
- * from the next one: whoever has seen the end may use them again at once. */
+static bool wants_its_port(const struct local *l, const struct publications *wanted)
+{
+        uint16_t port;
+
+        for (unsigned int i = 0; i < wanted->n; i++)
+                for (unsigned int k = 0; k < l->e.publish.n; k++)
+                        if (publication_overlaps(&wanted->v[i], &l->e.publish.v[k], &port))
+                                return true;
+        return false;
+}
+
+/* A container that has ended, which slimd is about to hear of, does not keep its name, address and
+ * published ports from the next one: whoever has seen the end may use them again at once. */
 static void clear_ended(struct slimd *d, const struct local_request *q)
 {
         struct local *l, *next;
@@ -515,7 +548,8 @@ static void clear_ended(struct slimd *d, const struct local_request *q)
                 bool same = strcmp(l->e.name, q->name) == 0 ||
                             (q->addr && inaddr_equal(&l->e.addr, q->addr));
 
-                if (same && strcmp(l->e.network, q->network) == 0 && !is_populated(l))
+                same = same && strcmp(l->e.network, q->network) == 0;
+                if ((same || wants_its_port(l, q->publish)) && !is_populated(l))
                         tear_down(l);
         }
 }
@@ -523,7 +557,9 @@ static void clear_ended(struct slimd *d, const struct local_request *q)
 int local_add(struct slimd *d, const struct local_request *q, struct endpoint **ret,
               char **ret_error)
 {
-        struct endpoint e = {.slim = q->slim, .host_addr = d->underlay_addr};
+        struct endpoint e = {
+            .slim = q->slim, .host_addr = d->underlay_addr, .publish = *q->publish};
+        _cleanup_(reservation_done) struct reservation reserved = {};
         const char *step = "publish it";
         struct network *n;
         struct local *l;
@@ -539,6 +575,15 @@ int local_add(struct slimd *d, const struct local_request *q, struct endpoint **
         snprintf(e.host, sizeof(e.host), "%s", d->opt.host_name);
         e.network_id = n->id;
 
+        /* Published ports before all else: nothing of the container is there when one is taken. */
+        r = publish_check(d, &e, n, ret_error);
+        if (r == 0)
+                r = reservation_new(&e, &reserved);
+        if (r == 0)
+                r = reservation_bind(&e, &reserved, ret_error);
+        if (r < 0)
+                return r;
+
         /* First the store, which decides who has the name and the address, then the rest. */
         r = publish(d, q, n, &e, ret_error);
         if (r < 0 && *ret_error)
@@ -548,6 +593,10 @@ int local_add(struct slimd *d, const struct local_request *q, struct endpoint **
                 if (l)
                         l->netns_fd = fcntl(q->netns_fd, F_DUPFD_CLOEXEC, 0);
                 r = !l ? -ENOMEM : l->netns_fd < 0 ? -errno : 0;
+                if (l) {
+                        l->reserved = reserved;
+                        reserved = (struct reservation){};
+                }
                 if (r == 0)
                         r = cluster_sync(d);
                 if (r == 0)
@@ -586,6 +635,7 @@ int local_load(struct slimd *d)
         while ((entry = readdir(dir))) {
                 _cleanup_free_ char *text = NULL;
                 struct endpoint e, *kept;
+                struct local *l;
                 uint64_t id;
 
                 if (parse_uint(entry->d_name, 1, UINT32_MAX, &id) < 0)
@@ -597,10 +647,13 @@ int local_load(struct slimd *d)
                 }
                 /* The address of the underlay may have changed meanwhile. */
                 e.host_addr = d->underlay_addr;
-                if (!local_new(d, &e) || model_put_endpoint(&d->model, &e, &kept) < 0) {
+                l = local_new(d, &e);
+                if (!l || reservation_new(&e, &l->reserved) < 0 ||
+                    model_put_endpoint(&d->model, &e, &kept) < 0) {
                         closedir(dir);
                         return log_error_errno(-ENOMEM, "cannot find the old containers: %m");
                 }
+                l->published = true; /* as that slimd left it */
         }
         closedir(dir);
         return 0;
@@ -613,6 +666,43 @@ static int open_netns(struct local *l)
         snprintf(path, sizeof(path), "/proc/%d/ns/net", first_pid(l));
         l->netns_fd = open(path, O_RDONLY | O_CLOEXEC);
         return l->netns_fd < 0 ? -errno : 0;
+}
+
+/* Ports that nobody has held meanwhile may be another's by now. Then the container goes on without
+ * all of its published ports, rather than with a stranger's. */
+static void give_up_ports(struct local *l)
+{
+        l->published = false;
+        publish_end(l->d, &l->e);
+        reservation_done(&l->reserved);
+        l->e.publish = (struct publications){};
+        (void)state_save(l);
+        (void)registry_republish(l->d, &l->e);
+}
+
+/* The reservations are its broker's, if that still runs. */
+static int adopt_ports(struct local *l)
+{
+        _cleanup_free_ char *error = NULL;
+        char path[PATH_MAX];
+        int r;
+
+        if (!l->reserved.n)
+                return 0;
+        cgroup_path(l, CGROUP_BROKER, path);
+        r = supervisor_take(path, &l->reserved);
+        if (r == -ENOENT) {
+                r = reservation_bind(&l->e, &l->reserved, &error);
+                if (r < 0) {
+                        log_error("endpoint %s: nobody held its published ports while no slimd was "
+                                  "there, and now: %s; none of them is published any more, restart "
+                                  "the container",
+                                  l->e.name, error ?: strerror(-r));
+                        give_up_ports(l);
+                        return 0;
+                }
+        }
+        return r < 0 ? r : publish_begin(l->d, &l->e);
 }
 
 static int adopt(struct local *l)
@@ -633,6 +723,9 @@ static int adopt(struct local *l)
         if (r < 0)
                 return r;
         r = mirror_endpoint(l->d, &l->e);
+        if (r < 0)
+                return r;
+        r = adopt_ports(l);
         if (r < 0)
                 return r;
         r = supervise(l, -1);

@@ -14,6 +14,7 @@ struct local_request {
         const char *name;
         const char *network;
         const union slim_addr *addr; /* or NULL: any */
+        const struct publications *publish;
         bool slim;
         pid_t pid;     /* the container's first process, */
         int netns_fd;  /* its network namespace */
@@ -44,6 +45,8 @@ void local_describe(const struct local *l, json_t *endpoint);
 uint64_t local_socket_cgroup(const struct local *l);
 struct local *local_next(const struct slimd *d, const struct local *l); /* NULL: the first */
 const struct endpoint *local_endpoint(const struct local *l);
+/* Are its published ports in force (publish.h)? */
+bool local_is_published(const struct local *l);
 
 /* Forgets them without touching them. */
 void local_forget_all(struct slimd *d);

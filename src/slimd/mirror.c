@@ -10,6 +10,7 @@
 #include "../shared/rpc.h"
 #include "host.h"
 #include "local.h"
+#include "publish.h"
 #include "stack.h"
 
 /* --- maps ------------------------------------------------------------------------------------- */
@@ -139,6 +140,7 @@ void mirror_prune(struct slimd *d)
             {DATAPATH_PREFIXES, sizeof(struct slim_prefix_key), keep_prefix},
             {DATAPATH_HOSTS, sizeof(union slim_addr), keep_host},
             {DATAPATH_HOST_ENDPOINTS, sizeof(uint32_t), keep_host_endpoint},
+            {DATAPATH_PUBLISHED, sizeof(struct slim_published_key), publish_keeps},
         };
 
         for (size_t i = 0; i < ARRAY_SIZE(maps); i++) {

@@ -248,18 +248,22 @@ const char *endpoint_kind(const struct endpoint *e)
 char *endpoint_to_json(const struct endpoint *e)
 {
         char addr[INADDR_TEXT_MAX], host_addr[INADDR_TEXT_MAX];
+        json_t *j;
 
-        return dump_and_unref(
-            json_pack("{s:s, s:s, s:I, s:s, s:s, s:s, s:s}", "name", e->name, "network", e->network,
+        j = json_pack("{s:s, s:s, s:I, s:s, s:s, s:s, s:s}", "name", e->name, "network", e->network,
                       "network_id", (json_int_t)e->network_id, "address",
                       inaddr_format(&e->addr, addr), "host", e->host, "host_address",
-                      inaddr_format(&e->host_addr, host_addr), "kind", endpoint_kind(e)));
+                      inaddr_format(&e->host_addr, host_addr), "kind", endpoint_kind(e));
+        if (j && e->publish.n)
+                json_object_set_new(j, "publish", publications_to_json(&e->publish));
+        return dump_and_unref(j);
 }
 
 int endpoint_from_json(uint32_t id, const char *text, struct endpoint *ret)
 {
         _cleanup_json_ json_t *j = json_loads(text, 0, NULL);
         const char *name, *network, *addr, *host, *host_addr, *kind;
+        char problem[PUBLICATION_PROBLEM_MAX];
         struct endpoint e = {.id = id};
         json_int_t network_id;
 
@@ -274,6 +278,8 @@ int endpoint_from_json(uint32_t id, const char *text, struct endpoint *ret)
         e.slim = strcmp(kind, "slim") == 0;
         e.is_host = strcmp(kind, "host") == 0;
         if (!e.slim && !e.is_host && strcmp(kind, "plain") != 0)
+                return -EBADMSG;
+        if (publications_from_json(json_object_get(j, "publish"), &e.publish, problem) < 0)
                 return -EBADMSG;
         e.network_id = (uint32_t)network_id;
         *ret = e;

@@ -21,6 +21,7 @@
 
 #include "../basic/inaddr.h"
 #include "../basic/name.h"
+#include "../shared/publication.h"
 
 #define STORE_PREFIX          "slim/"
 #define STORE_NETWORKS        STORE_PREFIX "networks/"
@@ -56,7 +57,8 @@ struct endpoint {
         union slim_addr host_addr;
         bool slim;
         bool is_host; /* the host itself, all that is in no container; its name is the host's */
-        UT_hash_handle hh; /* by id */
+        struct publications publish; /* ports of its host that are its own */
+        UT_hash_handle hh;           /* by id */
 };
 
 struct model {

@@ -7,8 +7,9 @@
  *     model.h     what the cluster looks like         cluster.h   the store: opened and watched
  *     mirror.h    an entry of it → model, maps        registry.h  what slimd writes into it
  *     address.h   who gets which address              local.h     the containers of this host
- *     supervise.h their brokers                       stack.h     the host's own endpoints
- *     api.h       the socket that clients call
+ *     supervise.h their brokers                       publish.h   their ports at the host's
+ * addresses stack.h     the host's own endpoints            api.h       the socket that clients
+ * call
  */
 #include <stdbool.h>
 #include <stdint.h>

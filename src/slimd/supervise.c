@@ -25,7 +25,8 @@ struct supervisor {
         const struct endpoint *endpoint;
         char *cgroup;
         int netns_fd;
-        int notify_fd;
+        int notify_fd; /* -1: the broker of a plain container */
+        const struct reservation *reserved;
         int call_fd; /* the call that the broker has in hand, for the next one to finish */
         pid_t pid;
         int pidfd;
@@ -46,11 +47,19 @@ static void _noreturn_ exec_broker(const struct supervisor *s, const char **argv
 {
         /* In the order of enum broker_fd, and the program itself. */
         const int from[] = {
-            s->notify_fd, datapath_map_fd(s->d->dp, DATAPATH_SOCKETS), s->netns_fd,
-            s->call_fd,   datapath_map_fd(s->d->dp, DATAPATH_PORTS),   s->d->broker_fd};
-        int high[ARRAY_SIZE(from)];
+            s->notify_fd,
+            datapath_map_fd(s->d->dp, DATAPATH_SOCKETS),
+            s->netns_fd,
+            s->call_fd,
+            datapath_map_fd(s->d->dp, DATAPATH_PORTS),
+            datapath_map_fd(s->d->dp, DATAPATH_PUBLISHED),
+            s->d->broker_fd,
+        };
+        const size_t n_reserved = s->reserved->n, n = ARRAY_SIZE(from) + n_reserved;
+        int high[ARRAY_SIZE(from) + BROKER_RESERVED_MAX];
         sigset_t none;
 
+        _Static_assert(PUBLICATION_PORTS_MAX <= BROKER_RESERVED_MAX, "not all reservations fit");
         _Static_assert(ARRAY_SIZE(from) == BROKER_FD_MAX + 1 - BROKER_FD_NOTIFY,
                        "a descriptor of the broker's is missing");
 
@@ -61,15 +70,26 @@ static void _noreturn_ exec_broker(const struct supervisor *s, const char **argv
         /* The cgroup decides which programs its sockets meet: no broker outside of it. */
         if (write_file_at(AT_FDCWD, s->cgroup, "0") < 0)
                 _exit(EXIT_FAILURE);
-        for (size_t i = 0; i < ARRAY_SIZE(from); i++) {
-                high[i] = fcntl(from[i], F_DUPFD, 64);
-                if (high[i] < 0)
+        /* First above all the places where they belong. What is not there leaves its place empty.
+         */
+        for (size_t i = 0; i < n; i++) {
+                int fd = i < ARRAY_SIZE(from) ? from[i] : s->reserved->fd[i - ARRAY_SIZE(from)];
+
+                high[i] = fd < 0 ? -1 : fcntl(fd, F_DUPFD, BROKER_FD_RESERVED + (int)n_reserved);
+                if (fd >= 0 && high[i] < 0)
                         _exit(EXIT_FAILURE);
         }
-        for (size_t i = 0; i < ARRAY_SIZE(from); i++)
-                if (dup2(high[i], BROKER_FD_NOTIFY + (int)i) < 0)
+        for (size_t i = 0; i < n; i++) {
+                int to = i < ARRAY_SIZE(from) ? BROKER_FD_NOTIFY + (int)i
+                                              : BROKER_FD_RESERVED + (int)(i - ARRAY_SIZE(from));
+
+                if (high[i] < 0)
+                        (void)close(to);
+                else if (dup2(high[i], to) < 0)
                         _exit(EXIT_FAILURE);
-        if (syscall(__NR_close_range, BROKER_FD_MAX + 1, ~0U, 0) < 0 ||
+        }
+        if (syscall(__NR_close_range, BROKER_FD_MAX + 1, BROKER_FD_RESERVED - 1, 0) < 0 ||
+            syscall(__NR_close_range, BROKER_FD_RESERVED + n_reserved, ~0U, 0) < 0 ||
             fcntl(BROKER_FD_MAX, F_SETFD, FD_CLOEXEC) < 0)
                 _exit(EXIT_FAILURE);
         /* POSIX: the strings are not written to. */
@@ -79,9 +99,18 @@ static void _noreturn_ exec_broker(const struct supervisor *s, const char **argv
 
 static int supervisor_start(struct supervisor *s)
 {
-        char endpoint[16], network[16], addr[INADDR_TEXT_MAX];
-        const char *argv[] = {s->d->opt.broker, "--endpoint", endpoint, "--network",
-                              network,          "--address",  addr,     NULL};
+        char endpoint[16], network[16], addr[INADDR_TEXT_MAX], reserved[16];
+        const char *argv[] = {s->d->opt.broker,
+                              "--endpoint",
+                              endpoint,
+                              "--network",
+                              network,
+                              "--address",
+                              addr,
+                              "--reserved",
+                              reserved,
+                              s->endpoint->slim ? NULL : "--hold",
+                              NULL};
         _cleanup_close_ int pidfd = -1;
         pid_t pid;
         int r;
@@ -89,6 +118,7 @@ static int supervisor_start(struct supervisor *s)
         snprintf(endpoint, sizeof(endpoint), "%u", s->endpoint->id);
         snprintf(network, sizeof(network), "%u", s->endpoint->network_id);
         inaddr_format(&s->endpoint->addr, addr);
+        snprintf(reserved, sizeof(reserved), "%zu", s->reserved->n);
         pid = fork();
         if (pid < 0)
                 return -errno;
@@ -155,16 +185,14 @@ static int supervisor_watch(struct supervisor *s, pid_t pid, int pidfd)
         return 0;
 }
 
-/* The broker that an earlier slimd started: the cgroup tells who it is, and it has the notify
- * descriptor. 0: there is none. */
-static int supervisor_find(struct supervisor *s)
+/* The broker that runs in a cgroup (its cgroup.procs): its pid and a pidfd. 0: there is none. */
+static int find_broker(const char *procs, pid_t *ret_pid, int *ret_pidfd)
 {
         _cleanup_free_ char *pids = NULL;
-        _cleanup_close_ int pidfd = -1;
         long pid;
-        int r;
+        int pidfd, r;
 
-        r = read_file_at(AT_FDCWD, s->cgroup, 4096, &pids, NULL);
+        r = read_file_at(AT_FDCWD, procs, 4096, &pids, NULL);
         if (r < 0)
                 return r;
         pid = strtol(pids, NULL, 10);
@@ -173,7 +201,48 @@ static int supervisor_find(struct supervisor *s)
         pidfd = (int)syscall(__NR_pidfd_open, (pid_t)pid, 0);
         if (pidfd < 0)
                 return errno == ESRCH ? 0 : -errno;
-        if (s->notify_fd < 0) {
+        *ret_pid = (pid_t)pid;
+        *ret_pidfd = pidfd;
+        return 1;
+}
+
+int supervisor_take(const char *cgroup, struct reservation *reserved)
+{
+        _cleanup_free_ char *procs = NULL;
+        _cleanup_close_ int pidfd = -1;
+        pid_t pid;
+        int r;
+
+        if (asprintf(&procs, "%s/cgroup.procs", cgroup) < 0) {
+                procs = NULL;
+                return -ENOMEM;
+        }
+        r = find_broker(procs, &pid, &pidfd);
+        if (r <= 0)
+                return r == 0 ? -ENOENT : r;
+        for (size_t i = 0; i < reserved->n; i++) {
+                if (reserved->fd[i] >= 0)
+                        continue;
+                reserved->fd[i] =
+                    (int)syscall(__NR_pidfd_getfd, pidfd, BROKER_FD_RESERVED + (int)i, 0);
+                if (reserved->fd[i] < 0)
+                        return errno == ESRCH ? -ENOENT : -errno;
+        }
+        return 0;
+}
+
+/* The broker that an earlier slimd started: the cgroup tells who it is, and it has the notify
+ * descriptor. 0: there is none. */
+static int supervisor_find(struct supervisor *s)
+{
+        _cleanup_close_ int pidfd = -1;
+        pid_t pid;
+        int r;
+
+        r = find_broker(s->cgroup, &pid, &pidfd);
+        if (r <= 0)
+                return r;
+        if (s->notify_fd < 0 && s->endpoint->slim) {
                 s->notify_fd = (int)syscall(__NR_pidfd_getfd, pidfd, BROKER_FD_NOTIFY, 0);
                 if (s->notify_fd < 0)
                         return -errno;
@@ -181,7 +250,7 @@ static int supervisor_find(struct supervisor *s)
         s->call_fd = (int)syscall(__NR_pidfd_getfd, pidfd, BROKER_FD_CALL, 0);
         if (s->call_fd < 0)
                 return -errno;
-        r = supervisor_watch(s, (pid_t)pid, pidfd);
+        r = supervisor_watch(s, pid, pidfd);
         if (r < 0)
                 return r;
         (void)TAKE_FD(pidfd);
@@ -207,6 +276,7 @@ int supervisor_new(struct slimd *d, const struct supervisor_options *o, struct s
                 return -ENOMEM;
         *s = (struct supervisor){.d = d,
                                  .endpoint = o->endpoint,
+                                 .reserved = o->reserved,
                                  .netns_fd = -1,
                                  .notify_fd = -1,
                                  .call_fd = -1,
@@ -225,7 +295,7 @@ int supervisor_new(struct slimd *d, const struct supervisor_options *o, struct s
         }
         r = supervisor_find(s);
         if (r == 0)
-                r = s->notify_fd >= 0 ? make_call_file(s) : -ENOENT;
+                r = s->notify_fd >= 0 || !s->endpoint->slim ? make_call_file(s) : -ENOENT;
         if (r == 0)
                 r = supervisor_start(s);
         else if (r == 1)

@@ -138,6 +138,7 @@ void harness_reset(struct slim_bpf *skel)
         clear(skel->maps.ports);
         clear(skel->maps.listeners);
         clear(skel->maps.syns);
+        clear(skel->maps.published);
         for (uint32_t i = 0; i < SLIM_KEYS; i++)
                 harness_put(skel->maps.keys, &i, &none);
         for (uint32_t i = 0; i < bpf_map__max_entries(skel->maps.hidden_ports); i++) {

@@ -741,17 +741,246 @@ static void test_kernel_group(void **state)
         }
 }
 
+/* --- published ports -------------------------------------------------------------------------- */
+
+#define PUBLISHED 8080
+
+static void publish(const char *addr, uint16_t host_port, uint32_t endpoint, uint16_t port_there)
+{
+        struct slim_published_key key = {.addr = harness_addr(addr), .port = host_port};
+        struct slim_published value = {.endpoint = endpoint, .port = port_there};
+
+        harness_put(skel->maps.published, &key, &value);
+}
+
+static struct slim_tuple from_outside(const char *client, const char *server)
+{
+        return (struct slim_tuple){
+            .client_addr = harness_addr(client),
+            .server_addr = harness_addr(server),
+            .client_port = 40000,
+            .server_port = PUBLISHED,
+        };
+}
+
+static void finds(const char *client, const char *server, uint64_t listener)
+{
+        struct slim_tuple t = from_outside(client, server);
+        uint64_t cookie;
+
+        assert_int_equal(look_up(&t, IPPROTO_TCP, &cookie), SK_PASS);
+        assert_true(cookie == listener);
+        harness_counted(skel, SLIM_REASON_NONE);
+}
+
+static void finds_nobody(const char *client, const char *server)
+{
+        struct slim_tuple t = from_outside(client, server);
+
+        drops(&t, SLIM_REASON_PUBLISH_NO_LISTENER);
+}
+
+static void is_not_published(const char *client, const char *server)
+{
+        struct slim_tuple t = from_outside(client, server);
+
+        passes(&t, IPPROTO_TCP);
+}
+
+static void test_published_addresses(void **state)
+{
+        uint64_t listener = listen_on(0, "::", DUAL);
+
+        is_not_published("192.0.2.7", "192.0.2.8");
+        publish("192.0.2.8", PUBLISHED, SERVER, VIRTUAL_PORT);
+        finds("192.0.2.7", "192.0.2.8", listener);
+        is_not_published("192.0.2.7", "192.0.2.9");
+        is_not_published("127.0.0.1", "127.0.0.1");
+        is_not_published("2001:db8::7", "2001:db8::8");
+
+        publish("0.0.0.0", PUBLISHED, SERVER, VIRTUAL_PORT);
+        finds("192.0.2.7", "192.0.2.9", listener);
+        finds("127.0.0.1", "127.0.0.1", listener);
+        is_not_published("2001:db8::7", "2001:db8::8");
+        is_not_published("::1", "::1");
+
+        publish("::", PUBLISHED, SERVER, VIRTUAL_PORT);
+        finds("2001:db8::7", "2001:db8::8", listener);
+        finds("::1", "::1", listener);
+}
+
+/* Of this protocol, on this port, and no other. */
+static void test_published_port(void **state)
+{
+        struct slim_tuple t = from_outside("192.0.2.7", "192.0.2.8");
+
+        (void)listen_on(0, "0.0.0.0", DUAL);
+        publish("0.0.0.0", PUBLISHED, SERVER, VIRTUAL_PORT);
+        passes(&t, IPPROTO_UDP);
+        t.server_port = PUBLISHED + 1;
+        passes(&t, IPPROTO_TCP);
+        t.server_port = VIRTUAL_PORT;
+        passes(&t, IPPROTO_TCP);
+        /* A Slim port is one whatever the map says. */
+        publish("0.0.0.0", WIRE_PORT, SERVER, VIRTUAL_PORT);
+        t.server_port = WIRE_PORT;
+        drops(&t, SLIM_REASON_STEER_NO_SYN);
+}
+
+/* A wildcard has no overlay address in it; one that is published by itself is itself. */
+static void test_published_not_in_overlay(void **state)
+{
+        struct slim_prefix_key prefix = {.prefixlen = 96 + 16, .addr = harness_addr("10.1.0.0")};
+        uint64_t listener = listen_on(0, "0.0.0.0", DUAL);
+        uint32_t network = 7;
+
+        harness_put(skel->maps.prefixes, &prefix, &network);
+        publish("0.0.0.0", PUBLISHED, SERVER, VIRTUAL_PORT);
+        is_not_published("192.0.2.7", "10.1.0.9");
+        finds("10.1.0.5", "192.0.2.8", listener);
+        publish("10.1.0.9", PUBLISHED, SERVER, VIRTUAL_PORT);
+        finds("192.0.2.7", "10.1.0.9", listener);
+}
+
+/* What a client of the container's own address would find, and nothing of its loopback. */
+static void test_published_binding(void **state)
+{
+        uint64_t any6, any4, exact;
+
+        publish("0.0.0.0", PUBLISHED, SERVER, VIRTUAL_PORT);
+        publish("::", PUBLISHED, SERVER, VIRTUAL_PORT);
+        finds_nobody("192.0.2.7", "192.0.2.8");
+        (void)listen_on(0, "127.0.0.1", DUAL);
+        (void)listen_on(1, "::1", DUAL);
+        finds_nobody("192.0.2.7", "192.0.2.8");
+        finds_nobody("127.0.0.1", "127.0.0.1");
+        finds_nobody("::1", "::1");
+        any6 = listen_on(2, "::", DUAL);
+        finds("192.0.2.7", "192.0.2.8", any6);
+        finds("2001:db8::7", "2001:db8::8", any6);
+        any4 = listen_on(3, "0.0.0.0", DUAL);
+        exact = listen_on(4, "10.1.0.6", DUAL);
+        finds("192.0.2.7", "192.0.2.8", exact);
+        finds("127.0.0.1", "127.0.0.1", exact);
+        finds("2001:db8::7", "2001:db8::8", any6);
+        close_listener(exact);
+        bind_to(4, "10.1.0.6", DUAL);
+        put_port();
+        finds("192.0.2.7", "192.0.2.8", any4);
+}
+
+static void test_published_v6only(void **state)
+{
+        uint64_t any6;
+
+        publish("0.0.0.0", PUBLISHED, SERVER, VIRTUAL_PORT);
+        publish("::", PUBLISHED, SERVER, VIRTUAL_PORT);
+        any6 = listen_on(0, "::", V6ONLY);
+        finds_nobody("192.0.2.7", "192.0.2.8");
+        finds("2001:db8::7", "2001:db8::8", any6);
+}
+
+/* A container with an IPv6 address only: its wildcards take IPv4 from outside all the same. */
+static void test_published_other_family(void **state)
+{
+        uint64_t any, exact;
+
+        server_at("fd00::6");
+        publish("0.0.0.0", PUBLISHED, SERVER, VIRTUAL_PORT);
+        publish("::", PUBLISHED, SERVER, VIRTUAL_PORT);
+        exact = listen_on(0, "fd00::6", DUAL);
+        finds_nobody("192.0.2.7", "192.0.2.8");
+        finds("2001:db8::7", "2001:db8::8", exact);
+        any = listen_on(1, "::", DUAL);
+        finds("192.0.2.7", "192.0.2.8", any);
+        finds("2001:db8::7", "2001:db8::8", exact);
+}
+
+/* The group's members share what comes from outside, too. */
+static void test_published_group(void **state)
+{
+        uint64_t cookies[4];
+        int got[4] = {};
+
+        publish("0.0.0.0", PUBLISHED, SERVER, VIRTUAL_PORT);
+        bind_to(0, "0.0.0.0", DUAL);
+        for (uint8_t i = 0; i < 4; i++)
+                cookies[i] = listen_in(0, i);
+        for (int i = 0; i < 4000; i++) {
+                struct slim_tuple t = from_outside("192.0.2.7", "192.0.2.8");
+                uint64_t cookie, again;
+
+                t.client_port = (uint16_t)(20000 + i);
+                assert_int_equal(look_up(&t, IPPROTO_TCP, &cookie), SK_PASS);
+                assert_int_equal(look_up(&t, IPPROTO_TCP, &again), SK_PASS);
+                assert_true(cookie == again); /* as the ACK of a SYN cookie needs */
+                for (int k = 0; k < 4; k++)
+                        got[k] += cookie == cookies[k];
+        }
+        for (int k = 0; k < 4; k++)
+                assert_in_range(got[k], 500, 2000);
+}
+
+/* The endpoint that published it is gone, or is another: nobody else's listener. */
+static void test_published_gone(void **state)
+{
+        (void)listen_on(0, "0.0.0.0", DUAL);
+        publish("0.0.0.0", PUBLISHED, OTHER, VIRTUAL_PORT);
+        finds_nobody("192.0.2.7", "192.0.2.8");
+        publish("0.0.0.0", PUBLISHED, SERVER, VIRTUAL_PORT + 1);
+        finds_nobody("192.0.2.7", "192.0.2.8");
+}
+
+/* Two containers on one port of two addresses; and a listener of a third hides behind it elsewhere.
+ */
+static void test_published_beside_hidden(void **state)
+{
+        uint32_t at = PUBLISHED, one = 1, none = 0;
+        struct slim_tuple t = from_outside("127.0.0.1", "127.0.0.1");
+        uint64_t listener = listen_on(0, "0.0.0.0", DUAL);
+
+        publish("192.0.2.8", PUBLISHED, SERVER, VIRTUAL_PORT);
+        publish("192.0.2.9", PUBLISHED, OTHER, VIRTUAL_PORT);
+        harness_put(skel->maps.hidden_ports, &at, &one);
+        finds("192.0.2.7", "192.0.2.8", listener);
+        finds_nobody("192.0.2.7", "192.0.2.9");
+        drops(&t, SLIM_REASON_HIDDEN_PORT);
+        harness_put(skel->maps.hidden_ports, &at, &none);
+        is_not_published("127.0.0.1", "127.0.0.1");
+}
+
 int main(void)
 {
         static const struct CMUnitTest tests[] = {
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
-            TEST(test_layout),       TEST(test_preference), TEST(test_free_element),
-            TEST(test_v6only),       TEST(test_loopback),   TEST(test_kind_decides),
-            TEST(test_underlay_v6),  TEST(test_no_syn),     TEST(test_gone),
-            TEST(test_hidden),       TEST(test_others),     TEST(test_two),
-            TEST(test_three),        TEST(test_sparse),     TEST(test_eight),
-            TEST(test_full_group),   TEST(test_every_slot), TEST(test_member_closes),
+            TEST(test_layout),
+            TEST(test_preference),
+            TEST(test_free_element),
+            TEST(test_v6only),
+            TEST(test_loopback),
+            TEST(test_kind_decides),
+            TEST(test_underlay_v6),
+            TEST(test_no_syn),
+            TEST(test_gone),
+            TEST(test_hidden),
+            TEST(test_others),
+            TEST(test_two),
+            TEST(test_three),
+            TEST(test_sparse),
+            TEST(test_eight),
+            TEST(test_full_group),
+            TEST(test_every_slot),
+            TEST(test_member_closes),
             TEST(test_kernel_group),
+            TEST(test_published_addresses),
+            TEST(test_published_port),
+            TEST(test_published_not_in_overlay),
+            TEST(test_published_binding),
+            TEST(test_published_v6only),
+            TEST(test_published_other_family),
+            TEST(test_published_group),
+            TEST(test_published_gone),
+            TEST(test_published_beside_hidden),
 #undef TEST
         };
         int failed;

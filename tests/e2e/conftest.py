@@ -77,12 +77,13 @@ class Lab:
         return json.loads(done.stdout)
 
     @contextlib.contextmanager
-    def start(self, kind, host, name, *argv, ready=None, cwd=None):
+    def start(self, kind, host, name, *argv, ready=None, cwd=None, options=()):
         """
         A program in the background (kind: run, plain, host, baseline) for a while. ready: a text
-        that its output has when it serves; its output is in the file .log. Ended by its id.
+        that its output has when it serves; its output is in the file .log. Ended by its id. options:
+        further ones of the verb.
         """
-        words = [kind, host, "--", *argv] if kind == "host" else [kind, host, name, "--", *argv]
+        words = [kind, host] + ([] if kind == "host" else [name]) + [*options, "--", *argv]
         with tempfile.NamedTemporaryFile("w+", suffix=".log",
                                          dir=f"/run/slim-lab/{self.id}") as log:
             process = subprocess.Popen(self.command(*words), stdin=subprocess.DEVNULL,

@@ -182,13 +182,13 @@ class Remote:
                 process.stdout.close()
 
     @classmethod
-    def slim(cls, lab, host, name, network=None):
-        words = ["run", host, name] + (["--network", network] if network else [])
+    def slim(cls, lab, host, name, network=None, options=()):
+        words = ["run", host, name, *options] + (["--network", network] if network else [])
         return cls.started(name, lab.command(*words, "--", PYTHON, "-c", AGENT))
 
     @classmethod
-    def plain(cls, lab, host, name, network=None):
-        words = ["plain", host, name] + (["--network", network] if network else [])
+    def plain(cls, lab, host, name, network=None, options=()):
+        words = ["plain", host, name, *options] + (["--network", network] if network else [])
         return cls.started(name, lab.command(*words, "--", PYTHON, "-c", AGENT))
 
     @classmethod

@@ -450,7 +450,7 @@ def test_half_a_call_and_gone(lab):
                 client.send(raw) if raw else None
 
 
-EINVAL, ENOENT, ENOSYS = 22, 2, 38
+EINVAL, ENOENT, ENOSYS, E2BIG, EEXIST = 22, 2, 38, 7, 17
 WRONG_CALLS = [
     ("Nothing.AtAll", {}, ENOSYS, "Nothing.AtAll"),
     ("", {}, ENOSYS, ""),
@@ -490,6 +490,13 @@ WRONG_CALLS = [
     ("Endpoint.Add", {"name": "e", "kind": "slim", "pid": 1 << 40}, EINVAL, str(1 << 40)),
     ("Endpoint.Add", {"name": "e", "kind": "slim", "pid": "1"}, EINVAL, ""),
     ("Endpoint.Add", {"name": "e", "kind": "slim", "pid": 1, "address": "10.77"}, EINVAL, "10.77"),
+    ("Endpoint.Add", {"name": "e", "kind": "slim", "pid": 1, "publish": "80:80"}, EINVAL, "publish"),
+    ("Endpoint.Add", {"name": "e", "kind": "slim", "pid": 1, "publish": [80]}, EINVAL, "publish"),
+    ("Endpoint.Add", {"name": "e", "kind": "slim", "pid": 1, "publish": ["80"]}, EINVAL, '"80"'),
+    ("Endpoint.Add", {"name": "e", "kind": "slim", "pid": 1, "publish": ["1-999:1-999"]}, E2BIG,
+     "256 ports"),
+    ("Endpoint.Add", {"name": "e", "kind": "slim", "pid": 1, "publish": ["80:1", "80:2"]}, EEXIST,
+     '"80:2"'),
     ("Endpoint.Add", {"name": "e" * 64, "kind": "slim", "pid": 1}, EINVAL, "e" * 64),
 ]
 

@@ -321,12 +321,16 @@ static void test_host_json(void **state)
 static void test_endpoint_json(void **state)
 {
         struct endpoint e = an_endpoint(0xfedcba98, "blue", "web", "10.1.0.1"), back;
+        char problem[PUBLICATION_PROBLEM_MAX];
 
         for (int round = 0; round < 2; round++) {
                 _cleanup_free_ char *text = NULL;
 
                 e.slim = round == 0;
                 e.network_id = round == 0 ? 1 : 0xffffff;
+                if (round == 1)
+                        assert_int_equal(
+                            publications_add(&e.publish, "[::1]:80-81:8-9/udp", problem), 0);
                 text = endpoint_to_json(&e);
                 assert_non_null(text);
                 assert_int_equal(endpoint_from_json(e.id, text, &back), 0);
@@ -338,6 +342,7 @@ static void test_endpoint_json(void **state)
                 assert_true(inaddr_equal(&back.addr, &e.addr));
                 assert_true(inaddr_equal(&back.host_addr, &e.host_addr));
                 assert_int_equal(back.slim, e.slim);
+                assert_memory_equal(&back.publish, &e.publish, sizeof(e.publish));
         }
 }
 
@@ -367,6 +372,9 @@ static void test_endpoint_json_bad(void **state)
             {"host_address", "\"here\""},
             {"host_address", "3232235777"},
             {"kind", "true"},
+            {"publish", "[7]"},
+            {"publish", "\"80:80\""},
+            {"publish", "[\"80\"]"},
         };
         static const char *const fields[] = {"name", "network", "network_id",  "address",
                                              "host", "kind",    "host_address"};

@@ -49,18 +49,19 @@ static void test_table(void **state)
             {.title = "LOCAL", .key = "local"},
             {.title = "SENT", .key = "sent", .kind = PRINT_BYTES},
             {.title = "PEER", .key = "peer"},
+            {.title = "LIST", .key = "list", .kind = PRINT_LIST},
         };
-        _cleanup_json_ json_t *list =
-            json_pack("[{ss, si, sb, sI, sn}, {ss, si, sb, sI, ss}, {ss}]", "name", "a", "n", 7,
-                      "local", 1, "sent", (json_int_t)1023, "peer", "name", "größer", "n", 12345,
-                      "local", 0, "sent", (json_int_t)3 << 29, "peer", "b", "name", "");
+        _cleanup_json_ json_t *list = json_pack(
+            "[{ss, si, sb, sI, sn, s[ss]}, {ss, si, sb, sI, ss, s[]}, {ss}]", "name", "a", "n", 7,
+            "local", 1, "sent", (json_int_t)1023, "peer", "list", "x", "y", "name", "größer", "n",
+            12345, "local", 0, "sent", (json_int_t)3 << 29, "peer", "b", "list", "name", "");
 
         begin();
         print_table(list, columns, ARRAY_SIZE(columns));
-        assert_string_equal(end(), "NAME        N  LOCAL     SENT  PEER\n"
-                                   "a           7  yes     1023 B  -\n"
-                                   "größer  12345  no     1.5 GiB  b\n"
-                                   "-           -  -            -  -\n");
+        assert_string_equal(end(), "NAME        N  LOCAL     SENT  PEER  LIST\n"
+                                   "a           7  yes     1023 B  -     x, y\n"
+                                   "größer  12345  no     1.5 GiB  b     -\n"
+                                   "-           -  -            -  -     -\n");
 }
 
 static void test_empty_table(void **state)

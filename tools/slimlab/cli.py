@@ -64,6 +64,7 @@ def _parser():
         p.add_argument("--network")
         p.add_argument("--address")
         p.add_argument("--cpus")
+        p.add_argument("--publish", action="append", default=[])
     verb("baseline", "host", "name").add_argument("--cpus")
     verb("host", "host").add_argument("--cpus")
     p = verb("ip", "name")
@@ -144,7 +145,7 @@ def _dispatch(args, command):
     if args.verb in ("run", "plain"):
         return lab.run_slim(state, args.host, args.name, command, plain=args.verb == "plain",
                             network=args.network, address=args.address, cpus=args.cpus,
-                            build=build)
+                            publish=args.publish, build=build)
     if args.verb == "baseline":
         return lab.run_baseline(state, args.host, args.name, command, cpus=args.cpus)
     if args.verb == "host":

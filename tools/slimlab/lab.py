@@ -124,7 +124,7 @@ def _enter(state, host):
 
 
 def run_slim(state, host, name, argv, plain=False, network=None, address=None, cpus=None,
-             build=None):
+             publish=(), build=None):
     """Becomes slimctl, which runs the program and ends with its status."""
     with state.locked():
         state.check_host(host)
@@ -142,6 +142,8 @@ def run_slim(state, host, name, argv, plain=False, network=None, address=None, c
     if cpus is not None:
         system.parse_cpus(cpus)
         command += ["--cpus", cpus]
+    for ports in publish:
+        command += ["--publish", ports]
     _enter(state, host)
     system.exec_program(command + ["--"] + argv)
 
