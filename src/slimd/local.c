@@ -689,7 +689,7 @@ static int adopt_ports(struct local *l)
 
         if (!l->reserved.n)
                 return 0;
-        cgroup_path(l, CGROUP_BROKER, path);
+        cgroup_path(l, "/" CGROUP_BROKER, path);
         r = supervisor_take(path, &l->reserved);
         if (r == -ENOENT) {
                 r = reservation_bind(&l->e, &l->reserved, &error);
