@@ -124,7 +124,9 @@ static __always_inline bool steer(struct bpf_sk_lookup *ctx, const struct slim_t
         if (!server)
                 return false;
         /* The address that the client meant: a real loopback one, or the overlay's. */
-        addr = syn->peer_kind == SLIM_PEER_LOOPBACK ? tuple->server_addr : server->addr;
+        addr = syn->peer_kind == SLIM_PEER_LOOPBACK
+                   ? tuple->server_addr
+                   : *addr_of(server->addr, addr_family(&syn->client_addr));
         return assign(ctx, tuple, endpoint, &addr, syn->server_port);
 }
 

@@ -22,7 +22,7 @@
 static int usage(int status)
 {
         fprintf(status ? stderr : stdout,
-                "Usage: slim-broker --endpoint ID --network ID --address ADDR\n"
+                "Usage: slim-broker --endpoint ID --network ID --address ADDR…\n"
                 "Hands TCP sockets to one container. Started by slimd; not for use by hand.\n");
         return status;
 }
@@ -50,6 +50,7 @@ static int parse_arguments(int argc, char **argv, struct slim_socket *ret)
             {},
         };
         struct slim_socket s = {.slot = SLIM_NO_SLOT};
+        union slim_addr addr;
         bool address = false;
         int c;
 
@@ -64,10 +65,16 @@ static int parse_arguments(int argc, char **argv, struct slim_socket *ret)
                                 return -EINVAL;
                         break;
                 case 'a':
-                        if (inaddr_parse(optarg, &s.addr) < 0) {
+                        if (inaddr_parse(optarg, &addr) < 0 || inaddr_is_none(&addr)) {
                                 log_error("--address \"%s\" is not an IP address", optarg);
                                 return -EINVAL;
                         }
+                        if (!inaddr_is_none(&s.addr[inaddr_family(&addr)])) {
+                                log_error("--address \"%s\": there is one of its family already",
+                                          optarg);
+                                return -EINVAL;
+                        }
+                        s.addr[inaddr_family(&addr)] = addr;
                         address = true;
                         break;
                 case 'h':

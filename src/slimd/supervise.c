@@ -78,16 +78,24 @@ static void _noreturn_ exec_broker(const struct supervisor *s, const char **argv
 
 static int supervisor_start(struct supervisor *s)
 {
-        char endpoint[16], network[16], addr[INADDR_TEXT_MAX];
-        const char *argv[] = {s->d->opt.broker, "--endpoint", endpoint, "--network",
-                              network,          "--address",  addr,     NULL};
+        char endpoint[16], network[16], buf[SLIM_FAMILIES][INADDR_TEXT_MAX];
+        const char *addr[SLIM_FAMILIES];
+        const char *argv[6 + 2 * SLIM_FAMILIES] = {s->d->opt.broker, "--endpoint", endpoint,
+                                                   "--network", network};
+        size_t n = 5;
         _cleanup_close_ int pidfd = -1;
         pid_t pid;
         int r;
 
         snprintf(endpoint, sizeof(endpoint), "%u", s->endpoint->id);
         snprintf(network, sizeof(network), "%u", s->endpoint->network_id);
-        inaddr_format(&s->endpoint->addr, addr);
+        addrs_format(s->endpoint->addr, buf, addr);
+        for (unsigned int f = 0; f < SLIM_FAMILIES; f++) {
+                if (!addr[f])
+                        continue;
+                argv[n++] = "--address";
+                argv[n++] = addr[f];
+        }
         pid = fork();
         if (pid < 0)
                 return -errno;
