@@ -11,11 +11,21 @@
 #include <linux/bpf.h>
 #include <linux/types.h>
 
-#define SLIM_ABI_VERSION 1
+#define SLIM_ABI_VERSION 2
 
 union slim_addr {
         __u8 b[16];
         __be32 w[4];
+};
+
+/*
+ * Endpoints, hosts, sockets and devices have an address of each family, in this order. All zero:
+ * none.
+ */
+enum slim_family {
+        SLIM_V4 = 0,
+        SLIM_V6 = 1,
+        SLIM_FAMILIES,
 };
 
 /* --- endpoints: who is at an overlay address ------------------------------------------------- */
@@ -34,10 +44,10 @@ enum slim_endpoint_flags {
 struct slim_endpoint {
         __u32 id; /* endpoint id, unique in the cluster, never 0 */
         __u32 network;
-        union slim_addr addr; /* overlay address */
-        union slim_addr host; /* underlay address of its host */
-        __u32 flags;          /* enum slim_endpoint_flags */
-        __u32 ifindex;        /* the host's side of its veth; 0 unless local */
+        union slim_addr addr[SLIM_FAMILIES]; /* overlay addresses */
+        union slim_addr host[SLIM_FAMILIES]; /* underlay addresses of its host */
+        __u32 flags;                         /* enum slim_endpoint_flags */
+        __u32 ifindex;                       /* the host's side of its veth; 0 unless local */
 };
 
 /* Key of the longest-prefix map of overlay networks. prefixlen counts bits of the 16 bytes. */
@@ -46,11 +56,22 @@ struct slim_prefix_key {
         union slim_addr addr;
 };
 
+/* The MAC address of a container's eth0, and the link-local address that the kernel makes of it
+ * (RFC 4291, appendix A). They are the same in every container, since none meets another's. */
+#define SLIM_CONTAINER_MAC                         \
+        {                                          \
+                0x02, 0x51, 0x1e, 0x00, 0x00, 0x03 \
+        }
+#define SLIM_CONTAINER_LINK_LOCAL                                    \
+        {                                                            \
+                0xfe, 0x80, [9] = 0x51, 0x1e, 0xff, 0xfe, 0, 0, 0x03 \
+        }
+
 /* Who is behind a veth: value of the map of host-side ifindexes. */
 struct slim_device {
         __u32 endpoint;
         __u32 network;
-        union slim_addr addr;
+        union slim_addr addr[SLIM_FAMILIES];
 };
 
 /* --- sockets: what a container's socket is ---------------------------------------------------- */
@@ -105,7 +126,7 @@ enum slim_sockopts {
 struct slim_socket {
         __u32 endpoint;
         __u32 network;
-        union slim_addr addr; /* the endpoint's overlay address */
+        union slim_addr addr[SLIM_FAMILIES]; /* the endpoint's overlay addresses */
 
         union slim_addr bound_addr; /* what the program gave to bind() */
         union slim_addr peer_addr;  /* overlay address of the peer (SLIM_PEER_OVERLAY) */
@@ -223,7 +244,7 @@ struct slim_tuple {
 struct slim_syn {
         __u32 client_endpoint;
         __u32 server_endpoint;
-        union slim_addr client_addr; /* overlay address of the client */
+        union slim_addr client_addr; /* overlay address of the client; its family is the server's */
         __u16 client_port;           /* virtual */
         __u16 server_port;           /* virtual */
         __u8 peer_kind;              /* SLIM_PEER_OVERLAY or SLIM_PEER_LOOPBACK */
@@ -234,9 +255,10 @@ struct slim_syn {
  * The TCP option of a Slim SYN: RFC 6994 shared experimental option, 20 bytes, which is what a SYN
  * with MSS, SACK-permitted, timestamps and window scale has left. Everything in network byte order.
  */
-#define SLIM_OPTION_KIND 254
-#define SLIM_OPTION_LEN  20
-#define SLIM_OPTION_EXID 0x511e
+#define SLIM_OPTION_KIND  254
+#define SLIM_OPTION_LEN   20
+#define SLIM_OPTION_EXID  0x511e /* the overlay connection is of IPv4, … */
+#define SLIM_OPTION_EXID6 0x511f /* … of IPv6 */
 
 struct slim_option {
         __u8 kind;
@@ -303,7 +325,12 @@ struct slim_key {
         X(OPTION_REFUSED, "option_refused")                 \
         X(BIND_PRIVILEGED, "bind_privileged")               \
         X(CONNECT_OPTION, "connect_option")                 \
-        X(PUBLISH_NO_LISTENER, "publish_no_listener")
+        X(PUBLISH_NO_LISTENER, "publish_no_listener")       \
+        X(CONNECT_NO_ADDRESS, "connect_no_address")         \
+        X(CONNECT_NO_WAY, "connect_no_way")                 \
+        X(CONNECT_SCOPED, "connect_scoped")                 \
+        X(ENCAP_BAD_HEADER, "encap_bad_header")             \
+        X(ENCAP_NO_WAY, "encap_no_way")
 
 enum slim_reason {
 #define SLIM_REASON_ENUM(name, text) SLIM_REASON_##name,
@@ -330,9 +357,9 @@ struct slim_config {
         _Static_assert(sizeof(type) == (size), #type " must be " #size " bytes")
 
 SLIM_ASSERT_SIZE(struct slim_endpoint_key, 20);
-SLIM_ASSERT_SIZE(struct slim_endpoint, 48);
+SLIM_ASSERT_SIZE(struct slim_endpoint, 80);
 SLIM_ASSERT_SIZE(struct slim_prefix_key, 20);
-SLIM_ASSERT_SIZE(struct slim_socket, 96);
+SLIM_ASSERT_SIZE(struct slim_socket, 112);
 SLIM_ASSERT_SIZE(struct slim_port_key, 8);
 SLIM_ASSERT_SIZE(struct slim_binding, 48);
 SLIM_ASSERT_SIZE(struct slim_port, 24 + 48 * SLIM_BINDINGS);
@@ -343,5 +370,5 @@ SLIM_ASSERT_SIZE(struct slim_published_key, 20);
 SLIM_ASSERT_SIZE(struct slim_published, 8);
 SLIM_ASSERT_SIZE(struct slim_option, SLIM_OPTION_LEN);
 SLIM_ASSERT_SIZE(struct slim_key, 24);
-SLIM_ASSERT_SIZE(struct slim_device, 24);
+SLIM_ASSERT_SIZE(struct slim_device, 40);
 SLIM_ASSERT_SIZE(struct slim_config, 24);

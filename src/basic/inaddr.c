@@ -14,6 +14,21 @@ bool inaddr_is_v4(const union slim_addr *a)
         return memcmp(a->b, v4_prefix, sizeof(v4_prefix)) == 0;
 }
 
+bool inaddr_is_none(const union slim_addr *a)
+{
+        return !(a->w[0] | a->w[1] | a->w[2] | a->w[3]);
+}
+
+enum slim_family inaddr_family(const union slim_addr *a)
+{
+        return inaddr_is_v4(a) ? SLIM_V4 : SLIM_V6;
+}
+
+bool inaddr_is_one_of(const union slim_addr *a, const union slim_addr of[SLIM_FAMILIES])
+{
+        return !inaddr_is_none(a) && inaddr_equal(a, &of[inaddr_family(a)]);
+}
+
 union slim_addr inaddr_from_v4(uint32_t be_addr)
 {
         union slim_addr a;
@@ -109,13 +124,17 @@ const char *inaddr_format(const union slim_addr *a, char *buf)
 
 const char *inaddr_prefix_format(const struct inaddr_prefix *p, char *buf)
 {
-        bool v4 = p->bits >= 96 && inaddr_is_v4(&p->addr);
         size_t len;
 
         inaddr_format(&p->addr, buf);
         len = strlen(buf);
-        snprintf(buf + len, INADDR_TEXT_MAX - len, "/%u", v4 ? p->bits - 96U : p->bits);
+        snprintf(buf + len, INADDR_TEXT_MAX - len, "/%u", inaddr_prefix_len(p));
         return buf;
+}
+
+unsigned int inaddr_prefix_len(const struct inaddr_prefix *p)
+{
+        return p->bits >= 96 && inaddr_is_v4(&p->addr) ? p->bits - 96U : p->bits;
 }
 
 bool inaddr_prefix_contains(const struct inaddr_prefix *p, const union slim_addr *a)

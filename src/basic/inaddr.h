@@ -16,6 +16,12 @@ struct inaddr_prefix {
 };
 
 bool inaddr_is_v4(const union slim_addr *a);
+/* All zero: what an array with an address of each family has where there is none. (:: is nobody's.)
+ */
+bool inaddr_is_none(const union slim_addr *a);
+enum slim_family inaddr_family(const union slim_addr *a);
+/* Is it one of the addresses, and not none? */
+bool inaddr_is_one_of(const union slim_addr *a, const union slim_addr of[SLIM_FAMILIES]);
 union slim_addr inaddr_from_v4(uint32_t be_addr);
 /* The IPv4 address in network byte order; only where inaddr_is_v4(). */
 uint32_t inaddr_to_v4(const union slim_addr *a);
@@ -30,6 +36,8 @@ int inaddr_prefix_parse(const char *text, struct inaddr_prefix *ret);
 const char *inaddr_format(const union slim_addr *a, char *buf);
 const char *inaddr_prefix_format(const struct inaddr_prefix *p, char *buf);
 
+/* The length within the prefix's own family: 0 to 32 for IPv4. */
+unsigned int inaddr_prefix_len(const struct inaddr_prefix *p);
 bool inaddr_prefix_contains(const struct inaddr_prefix *p, const union slim_addr *a);
 bool inaddr_prefix_overlaps(const struct inaddr_prefix *a, const struct inaddr_prefix *b);
 /* The nth address of a prefix (n is added to the last four bytes and must fit the prefix). */

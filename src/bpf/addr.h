@@ -47,6 +47,38 @@ static __always_inline bool addr_is_any6(const union slim_addr *a)
         return !(a->w[0] | a->w[1] | a->w[2] | a->w[3]);
 }
 
+/* Of an array that has one for each family: is there none? */
+static __always_inline bool addr_is_none(const union slim_addr *a)
+{
+        return addr_is_any6(a);
+}
+
+static __always_inline enum slim_family addr_family(const union slim_addr *a)
+{
+        return addr_is_v4(a) ? SLIM_V4 : SLIM_V6;
+}
+
+/* The one of a family. (The verifier sees that it is within the array.) */
+static __always_inline const union slim_addr *addr_of(const union slim_addr a[SLIM_FAMILIES],
+                                                      enum slim_family family)
+{
+        return &a[family & 1];
+}
+
+/* Does somebody who has these addresses have this one? */
+static __always_inline bool addr_is_one_of(const union slim_addr *a,
+                                           const union slim_addr of[SLIM_FAMILIES])
+{
+        return addr_equal(a, addr_of(of, SLIM_V4)) || addr_equal(a, addr_of(of, SLIM_V6));
+}
+
+/* fe80::/10 or ff00::/8: means something on one link, or to many, and is never an endpoint's. */
+static __always_inline bool addr_is_scoped(const union slim_addr *a)
+{
+        return (a->w[0] & bpf_htonl(0xffc00000)) == bpf_htonl(0xfe800000) ||
+               (a->w[0] & bpf_htonl(0xff000000)) == bpf_htonl(0xff000000);
+}
+
 /* 127.0.0.0/8 or ::1 */
 static __always_inline bool addr_is_loopback(const union slim_addr *a)
 {

@@ -83,7 +83,7 @@ static __always_inline int bind_to(struct bpf_sock_addr *ctx, struct slim_socket
                 port_release(s);
 
         if (!addr_is_any4(addr) && !addr_is_any6(addr) && !addr_is_loopback(addr) &&
-            !addr_equal(addr, &s->addr))
+            !addr_is_one_of(addr, s->addr))
                 return refuse(EADDRNOTAVAIL, SLIM_REASON_BIND_FOREIGN_ADDRESS);
 
         /* The kernel's order: __inet6_bind(), then __inet_bind(). */

@@ -8,7 +8,11 @@
  *   127.0.0.0/8, ::1, 0.0.0.0, ::   this container: the address stays (so both ends see real
  *                                   loopback addresses), the port becomes a Slim port, and the
  *                                   SYN option says which endpoint is meant
- *   a Slim endpoint                 its host, at a Slim port
+ *   fe80::/10, ff00::/8             ENETUNREACH: a scope would be the host's, not the container's
+ *   of a family that the container  ENETUNREACH
+ *   has no address of
+ *   a Slim endpoint                 its host, at a Slim port; or, where the hosts share no address
+ *                                   family that carries it, as the next
  *   a plain endpoint, another host  the address stays, and the source becomes the container's own
  *                                   overlay address: routing sends it to the VXLAN device
  *   another overlay address         EHOSTUNREACH
@@ -82,6 +86,31 @@ static __always_inline long set_source(struct bpf_sock_addr *ctx, bool v4,
 
 /* --- the ways --------------------------------------------------------------------------------- */
 
+/*
+ * The underlay address to connect to for a direct connection between two hosts, or NULL. An IPv4
+ * connection has to be IPv4 on the wire as well, as the listener may be an AF_INET socket, which
+ * takes no IPv6 packet. Behind an IPv6 address there is always an AF_INET6 one, which takes both.
+ */
+static __always_inline const union slim_addr *wire(const union slim_addr own[SLIM_FAMILIES],
+                                                   const union slim_addr peer[SLIM_FAMILIES],
+                                                   enum slim_family family)
+{
+        if (family == SLIM_V6 && !addr_is_none(addr_of(own, SLIM_V6)) &&
+            !addr_is_none(addr_of(peer, SLIM_V6)))
+                return addr_of(peer, SLIM_V6);
+        if (!addr_is_none(addr_of(own, SLIM_V4)) && !addr_is_none(addr_of(peer, SLIM_V4)))
+                return addr_of(peer, SLIM_V4);
+        return 0;
+}
+
+/* Do two hosts reach each other at all, be it by VXLAN? */
+static __always_inline bool reachable(const union slim_addr own[SLIM_FAMILIES],
+                                      const union slim_addr peer[SLIM_FAMILIES])
+{
+        return (!addr_is_none(addr_of(own, SLIM_V4)) && !addr_is_none(addr_of(peer, SLIM_V4))) ||
+               (!addr_is_none(addr_of(own, SLIM_V6)) && !addr_is_none(addr_of(peer, SLIM_V6)));
+}
+
 /* Over the wire between the hosts, from whichever address is this host's. */
 static __always_inline enum verdict directly(struct bpf_sock_addr *ctx, bool v4,
                                              struct slim_socket *s, struct destination *d,
@@ -108,6 +137,7 @@ static __always_inline enum verdict by_vxlan(struct bpf_sock_addr *ctx, bool v4,
                                              struct slim_socket *s, const struct destination *d,
                                              __u32 endpoint)
 {
+        const union slim_addr *own = addr_of(s->addr, addr_family(&d->addr));
         union slim_addr source = source_of(ctx->sk, v4);
 
         s->peer_kind = SLIM_PEER_PLAIN;
@@ -116,11 +146,11 @@ static __always_inline enum verdict by_vxlan(struct bpf_sock_addr *ctx, bool v4,
         s->peer_port = d->port;
         if (s->owner && addr_is_loopback(&s->bound_addr))
                 return refuse(EINVAL, SLIM_REASON_CONNECT_NO_SOURCE); /* as the kernel does */
-        if (addr_equal(&source, &s->addr))
+        if (addr_equal(&source, own))
                 return UNTOUCHED;
-        if (s->owner && set_source(ctx, v4, &s->addr, s->bound_port) == 0)
+        if (s->owner && set_source(ctx, v4, own, s->bound_port) == 0)
                 return UNTOUCHED;
-        if (set_source(ctx, v4, &s->addr, 0) == 0)
+        if (set_source(ctx, v4, own, 0) == 0)
                 return UNTOUCHED;
         return refuse(EADDRNOTAVAIL, SLIM_REASON_CONNECT_NO_SOURCE);
 }
@@ -132,12 +162,19 @@ static __always_inline enum verdict find_way(struct bpf_sock_addr *ctx, bool v4,
 {
         struct slim_endpoint_key key = {.network = s->network, .addr = d->addr};
         struct slim_prefix_key prefix = {.prefixlen = 128, .addr = d->addr};
-        struct slim_endpoint *peer;
+        enum slim_family family = addr_family(&d->addr);
+        struct slim_endpoint *peer, *self;
+        const union slim_addr *host;
+        __u32 endpoint = s->endpoint;
 
         if (addr_is_loopback(&d->addr)) {
                 s->peer_kind = SLIM_PEER_LOOPBACK;
                 return directly(ctx, v4, s, d, &d->addr, s->endpoint);
         }
+        if (addr_is_scoped(&d->addr))
+                return refuse(ENETUNREACH, SLIM_REASON_CONNECT_SCOPED);
+        if (addr_is_none(addr_of(s->addr, family)))
+                return refuse(ENETUNREACH, SLIM_REASON_CONNECT_NO_ADDRESS);
         peer = bpf_map_lookup_elem(&endpoints, &key);
         if (!peer) {
                 if (bpf_map_lookup_elem(&prefixes, &prefix))
@@ -149,11 +186,15 @@ static __always_inline enum verdict find_way(struct bpf_sock_addr *ctx, bool v4,
                 s->peer_kind = SLIM_PEER_OUTSIDE; /* an address of this very host */
                 return UNTOUCHED;
         }
-        if (!(peer->flags & SLIM_ENDPOINT_SLIM))
+        self = bpf_map_lookup_elem(&identities, &endpoint);
+        if (!self || !reachable(self->host, peer->host))
+                return refuse(EHOSTUNREACH, SLIM_REASON_CONNECT_NO_WAY);
+        host = peer->flags & SLIM_ENDPOINT_SLIM ? wire(self->host, peer->host, family) : 0;
+        if (!host)
                 return by_vxlan(ctx, v4, s, d, peer->id);
         s->peer_kind = SLIM_PEER_OVERLAY;
         s->peer_addr = d->addr;
-        return directly(ctx, v4, s, d, &peer->host, peer->id);
+        return directly(ctx, v4, s, d, host, peer->id);
 }
 
 static __always_inline enum verdict container_connects(struct bpf_sock_addr *ctx, bool v4,
@@ -178,9 +219,11 @@ static __always_inline enum verdict host_connects(struct bpf_sock_addr *ctx, boo
         struct slim_prefix_key prefix = {.prefixlen = 128, .addr = d->addr};
         struct slim_endpoint_key key = {.addr = d->addr};
         struct slim_socket new = {.slot = SLIM_NO_SLOT, .is_host = 1}, *s;
-        struct slim_endpoint *peer;
+        enum slim_family family = addr_family(&d->addr);
+        struct slim_endpoint *peer, *own;
+        const union slim_addr *host;
         struct slim_device *self;
-        __u32 *network;
+        __u32 *network, id;
 
         if (ctx->type != SOCK_STREAM || ctx->protocol != IPPROTO_TCP)
                 return UNTOUCHED;
@@ -192,17 +235,23 @@ static __always_inline enum verdict host_connects(struct bpf_sock_addr *ctx, boo
         if (!peer)
                 return refuse(EHOSTUNREACH, SLIM_REASON_CONNECT_NO_ENDPOINT);
         self = bpf_map_lookup_elem(&host_endpoints, &key.network);
-        if (!self || !(peer->flags & SLIM_ENDPOINT_SLIM))
+        if (!self || !(peer->flags & SLIM_ENDPOINT_SLIM) ||
+            addr_is_none(addr_of(self->addr, family)))
                 return UNTOUCHED;
+        id = self->endpoint;
+        own = bpf_map_lookup_elem(&identities, &id);
+        host = own ? wire(own->host, peer->host, family) : 0;
+        if (!host)
+                return UNTOUCHED; /* by VXLAN, if at all */
         new.endpoint = self->endpoint;
         new.network = self->network;
-        new.addr = self->addr;
+        __builtin_memcpy(new.addr, self->addr, sizeof(new.addr));
         s = bpf_sk_storage_get(&sockets, ctx->sk, &new, BPF_SK_STORAGE_GET_F_CREATE);
         if (!s)
                 return refuse(ENOBUFS, SLIM_REASON_CONNECT_NO_SOURCE);
         s->peer_kind = SLIM_PEER_OVERLAY;
         s->peer_addr = d->addr;
-        return directly(ctx, v4, s, d, &peer->host, peer->id);
+        return directly(ctx, v4, s, d, host, peer->id);
 }
 
 static __always_inline enum verdict connects(struct bpf_sock_addr *ctx, bool v4,
@@ -229,8 +278,8 @@ int slim_connect4(struct bpf_sock_addr *ctx)
 
         if (v != REWRITTEN)
                 return v;
-        if (!addr_is_v4(&d.addr))
-                return refuse(EHOSTUNREACH, SLIM_REASON_CONNECT_NO_ENDPOINT);
+        if (!addr_is_v4(&d.addr)) /* cannot be: an IPv4 connection is IPv4 on the wire */
+                return refuse(EHOSTUNREACH, SLIM_REASON_CONNECT_NO_WAY);
         ctx->user_ip4 = d.addr.w[3];
         ctx->user_port = bpf_htons(d.port);
         return 1;

@@ -99,6 +99,7 @@ static __always_inline enum slim_reason judge(const struct slim_option *o,
                                               const struct syn_packet *p, struct slim_syn *syn)
 {
         __u32 client_id = bpf_ntohl(o->client_endpoint), server_id = bpf_ntohl(o->server_endpoint);
+        enum slim_family family = slim_option_family(o);
         struct slim_endpoint *client, *server;
 
         if (!mac_is_good(o, p))
@@ -117,10 +118,14 @@ static __always_inline enum slim_reason judge(const struct slim_option *o,
                 if (client_id != server_id)
                         return SLIM_REASON_SYN_UNKNOWN_CLIENT;
                 syn->peer_kind = SLIM_PEER_LOOPBACK;
+        } else if (addr_is_none(addr_of(server->addr, family))) {
+                return SLIM_REASON_SYN_UNKNOWN_SERVER;
+        } else if (addr_is_none(addr_of(client->addr, family))) {
+                return SLIM_REASON_SYN_UNKNOWN_CLIENT;
         }
         syn->client_endpoint = client_id;
         syn->server_endpoint = server_id;
-        syn->client_addr = client->addr;
+        syn->client_addr = *addr_of(client->addr, family);
         syn->client_port = bpf_ntohs(o->client_port);
         syn->server_port = bpf_ntohs(o->server_port);
         return SLIM_REASON_SYN_ACCEPTED;

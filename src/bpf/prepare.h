@@ -64,7 +64,8 @@ static __always_inline int prepare_connect(struct bpf_sock_addr *ctx, struct sli
         range = narrow_range(net_range(net), s->port_range);
         if (range == net_range(host))
                 return 0;
-        return take_port(ctx, s, addr_is_loopback(to) ? to : &s->addr, range);
+        return take_port(ctx, s, addr_is_loopback(to) ? to : addr_of(s->addr, addr_family(to)),
+                         range);
 }
 
 static __always_inline bool is_fast_open(const struct sock___slim *sk)

@@ -58,11 +58,10 @@ static __always_inline void want_headers(struct bpf_sock_ops *ops, bool on)
 static __always_inline void write_option(struct bpf_sock_ops *ops, struct slim_socket *s)
 {
         struct tcphdr *th = ops->skb_data;
-        union slim_addr host = local_addr(ops);
+        union slim_addr host = local_addr(ops), peer = remote_addr(ops);
         struct slim_option option = {
             .kind = SLIM_OPTION_KIND,
             .len = SLIM_OPTION_LEN,
-            .exid = bpf_htons(SLIM_OPTION_EXID),
             .client_endpoint = bpf_htonl(s->endpoint),
             .client_port = bpf_htons(s->bound_port ?: (__u16)ops->local_port),
             .server_port = bpf_htons(s->peer_port),
@@ -71,6 +70,9 @@ static __always_inline void write_option(struct bpf_sock_ops *ops, struct slim_s
         struct slim_key *key;
         __u32 current = 0;
 
+        if (s->peer_kind == SLIM_PEER_OVERLAY)
+                peer = s->peer_addr;
+        option.exid = slim_option_exid(addr_family(&peer));
         if ((void *)(th + 1) > ops->skb_data_end)
                 return;
         key = bpf_map_lookup_elem(&keys, &current);
@@ -153,7 +155,7 @@ static __always_inline void accepted(struct bpf_sock_ops *ops, struct slim_socke
         s->listen_port = 0;
         s->slot = SLIM_NO_SLOT;
         s->accepted = 1;
-        if (addr_equal(&tuple.server_addr, &s->addr)) {
+        if (addr_is_one_of(&tuple.server_addr, s->addr)) {
                 /* It came by VXLAN: the addresses are real. */
                 s->peer_kind = SLIM_PEER_PLAIN;
                 s->peer_endpoint = 0;

@@ -133,7 +133,9 @@ static __always_inline bool steer(struct bpf_sk_lookup *ctx, const struct slim_t
         if (!server)
                 return false;
         /* The address that the client meant: a real loopback one, or the overlay's. */
-        addr = syn->peer_kind == SLIM_PEER_LOOPBACK ? tuple->server_addr : server->addr;
+        addr = syn->peer_kind == SLIM_PEER_LOOPBACK
+                   ? tuple->server_addr
+                   : *addr_of(server->addr, addr_family(&syn->client_addr));
         return assign(ctx, tuple, endpoint, &addr, syn->server_port,
                       syn->client_endpoint == endpoint);
 }
@@ -193,8 +195,8 @@ static __always_inline bool steer_published(struct bpf_sk_lookup *ctx,
 
         if (!server)
                 return false;
-        if (addr_is_v4(&server->addr) == v4)
-                addr = server->addr;
+        if (!addr_is_any6(&server->addr[v4 ? SLIM_V4 : SLIM_V6]))
+                addr = server->addr[v4 ? SLIM_V4 : SLIM_V6];
         return assign(ctx, tuple, endpoint, &addr, p->port, false);
 }
 

@@ -27,7 +27,7 @@
 static int usage(int status)
 {
         fprintf(status ? stderr : stdout,
-                "Usage: slim-broker --endpoint ID --network ID --address ADDR [--reserved N] "
+                "Usage: slim-broker --endpoint ID --network ID --address ADDR… [--reserved N] "
                 "[--hold]\n"
                 "Hands TCP sockets to one container. Started by slimd; not for use by hand.\n");
         return status;
@@ -66,6 +66,7 @@ static int parse_arguments(int argc, char **argv, struct arguments *ret)
         struct slim_socket s = {.slot = SLIM_NO_SLOT};
         bool address = false, hold = false;
         uint64_t reserved = 0;
+        union slim_addr addr;
         int c;
 
         while ((c = getopt_long(argc, argv, "h", options, NULL)) >= 0) {
@@ -79,10 +80,16 @@ static int parse_arguments(int argc, char **argv, struct arguments *ret)
                                 return -EINVAL;
                         break;
                 case 'a':
-                        if (inaddr_parse(optarg, &s.addr) < 0) {
+                        if (inaddr_parse(optarg, &addr) < 0 || inaddr_is_none(&addr)) {
                                 log_error("--address \"%s\" is not an IP address", optarg);
                                 return -EINVAL;
                         }
+                        if (!inaddr_is_none(&s.addr[inaddr_family(&addr)])) {
+                                log_error("--address \"%s\": there is one of its family already",
+                                          optarg);
+                                return -EINVAL;
+                        }
+                        s.addr[inaddr_family(&addr)] = addr;
                         address = true;
                         break;
                 case 'r':

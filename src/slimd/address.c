@@ -17,15 +17,16 @@ static uint32_t prefix_size(const struct inaddr_prefix *p)
 
 bool address_is_usable(const struct network *n, const union slim_addr *a)
 {
-        uint32_t size = prefix_size(&n->prefix);
-        union slim_addr last = inaddr_prefix_nth(&n->prefix, size - 1);
+        const struct inaddr_prefix *prefix = &n->prefix[inaddr_family(a)];
+        uint32_t size = prefix_size(prefix);
+        union slim_addr last = inaddr_prefix_nth(prefix, size - 1);
 
-        if (!inaddr_prefix_contains(&n->prefix, a))
+        if (!prefix->bits || !inaddr_prefix_contains(prefix, a))
                 return false;
         /* RFC 3021: a /31 has neither; a /32 is one address. */
         if (size <= 2)
                 return true;
-        if (inaddr_equal(a, &n->prefix.addr))
+        if (inaddr_equal(a, &prefix->addr))
                 return false;
         return !inaddr_is_v4(a) || !inaddr_equal(a, &last);
 }
@@ -69,14 +70,15 @@ static int claim(struct slimd *d, const struct network *n, const struct inaddr_p
         return r < 0 ? r : 1;
 }
 
-int address_pick(struct slimd *d, const struct network *n, union slim_addr *ret)
+int address_pick(struct slimd *d, const struct network *n, enum slim_family family,
+                 union slim_addr *ret)
 {
-        struct inaddr_prefix block = {.bits = n->block_bits};
-        uint32_t block_size = prefix_size(&block), total = prefix_size(&n->prefix);
+        struct inaddr_prefix block = {.bits = n->block_bits[family]};
+        uint32_t block_size = prefix_size(&block), total = prefix_size(&n->prefix[family]);
         int r;
 
         for (uint64_t at = 0; at < total; at += block_size) {
-                block.addr = inaddr_prefix_nth(&n->prefix, (uint32_t)at);
+                block.addr = inaddr_prefix_nth(&n->prefix[family], (uint32_t)at);
                 if (pick_in(d, n, &block, ret) < 0)
                         continue; /* full */
                 r = claim(d, n, &block);
@@ -86,4 +88,19 @@ int address_pick(struct slimd *d, const struct network *n, union slim_addr *ret)
                         return 0;
         }
         return -ENOSPC;
+}
+
+int address_pick_all(struct slimd *d, const struct network *n, union slim_addr addr[SLIM_FAMILIES])
+{
+        network_each_family(n, f)
+        {
+                int r;
+
+                if (!inaddr_is_none(&addr[f]))
+                        continue;
+                r = address_pick(d, n, (enum slim_family)f, &addr[f]);
+                if (r < 0)
+                        return r;
+        }
+        return 0;
 }

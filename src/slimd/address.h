@@ -7,11 +7,14 @@
 #include "slimd.h"
 
 /*
- * An address of the network that no endpoint of the model has, out of one of this host's blocks; a
- * further block is claimed when they are full. Not reserved: publishing the endpoint may still
- * meet another's (-EAGAIN there). -ENOSPC: the network is full.
+ * An address of the network, which has a prefix of that family, that no endpoint of the model has,
+ * out of one of this host's blocks; a further block is claimed when they are full. Not reserved:
+ * publishing the endpoint may still meet another's (-EAGAIN there). -ENOSPC: the network is full.
  */
-int address_pick(struct slimd *d, const struct network *n, union slim_addr *ret);
+int address_pick(struct slimd *d, const struct network *n, enum slim_family family,
+                 union slim_addr *ret);
+/* One of each family that the network has, but for those that are there already. */
+int address_pick_all(struct slimd *d, const struct network *n, union slim_addr addr[SLIM_FAMILIES]);
 
 /* May an endpoint have it? The first and the last of an IPv4 network are its own name and its
  * broadcast address. */

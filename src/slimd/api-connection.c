@@ -49,8 +49,10 @@ static json_t *local_name(const struct sockdiag_tcp *s)
 
         if (s->state == TCP_LISTEN)
                 a = k->bound_port ? &k->bound_addr : a;
+        else if (k->peer_kind == SLIM_PEER_OVERLAY)
+                a = &k->addr[inaddr_family(&k->peer_addr)];
         else if (k->peer_kind != SLIM_PEER_LOOPBACK)
-                a = &k->addr;
+                a = &k->addr[inaddr_family(a)];
         return address(a, k->bound_port ?: s->local_port);
 }
 

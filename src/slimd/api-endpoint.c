@@ -20,6 +20,7 @@
 #include "api.h"
 #include "cluster.h"
 #include "host.h"
+#include "ipv6.h"
 #include "local.h"
 #include "mirror.h"
 #include "registry.h"
@@ -30,14 +31,18 @@
 
 static json_t *describe(const struct slimd *d, const struct endpoint *e)
 {
-        char addr[INADDR_TEXT_MAX], host[INADDR_TEXT_MAX];
+        char buf[SLIM_FAMILIES][INADDR_TEXT_MAX], host_buf[SLIM_FAMILIES][INADDR_TEXT_MAX];
+        const char *addr[SLIM_FAMILIES], *host[SLIM_FAMILIES];
         const struct local *l = local_find(d, e->id);
         json_t *j;
 
-        j = json_pack("{s:s, s:s, s:I, s:s, s:s, s:s, s:s, s:b}", "name", e->name, "network",
-                      e->network, "id", (json_int_t)e->id, "address", inaddr_format(&e->addr, addr),
-                      "host", e->host, "host_address", inaddr_format(&e->host_addr, host), "kind",
-                      endpoint_kind(e), "local", mirror_is_local(d, e));
+        addrs_format(e->addr, buf, addr);
+        addrs_format(e->host_addr, host_buf, host);
+        j = json_pack("{s:s, s:s, s:I, s:s?, s:s?, s:s, s:s?, s:s?, s:s, s:b}", "name", e->name,
+                      "network", e->network, "id", (json_int_t)e->id, "address", addr[SLIM_V4],
+                      "address6", addr[SLIM_V6], "host", e->host, "host_address", host[SLIM_V4],
+                      "host_address6", host[SLIM_V6], "kind", endpoint_kind(e), "local",
+                      mirror_is_local(d, e));
         if (j)
                 json_object_set_new(j, "publish", publications_to_json(&e->publish));
         if (j && l)
@@ -104,7 +109,7 @@ static int check_fds(struct api_call *call, bool slim, pid_t pid)
 static int want_network(struct api_call *call, const char *name, struct network **ret)
 {
         struct slimd *d = call->d;
-        struct inaddr_prefix prefix;
+        struct network wanted = {.block_bits[SLIM_V4] = DEFAULT_BLOCK};
         const char *other = NULL;
         int r = 0;
 
@@ -113,8 +118,9 @@ static int want_network(struct api_call *call, const char *name, struct network 
                 return 0;
         if (strcmp(name, DEFAULT_NETWORK) != 0)
                 return api_fail(call, -ENOENT, "network \"%s\" does not exist", name);
-        inaddr_prefix_parse(DEFAULT_PREFIX, &prefix);
-        r = registry_create_network(d, name, &prefix, DEFAULT_BLOCK, ret, &other);
+        snprintf(wanted.name, sizeof(wanted.name), "%s", name);
+        inaddr_prefix_parse(DEFAULT_PREFIX, &wanted.prefix[SLIM_V4]);
+        r = registry_create_network(d, &wanted, ret, &other);
         if (r == -EEXIST && other)
                 return api_fail(call, r,
                                 "the default network's prefix " DEFAULT_PREFIX
@@ -132,21 +138,21 @@ static int want_network(struct api_call *call, const char *name, struct network 
 
 int api_endpoint_add(struct api_call *call)
 {
-        const char *name, *network_name = DEFAULT_NETWORK, *addr_text = NULL, *kind;
+        const char *name, *network_name = DEFAULT_NETWORK, *addr_text[SLIM_FAMILIES] = {}, *kind;
         char problem[PUBLICATION_PROBLEM_MAX];
         struct publications publish;
         const json_t *publish_list = NULL;
+        struct local_request q = {};
         struct slimd *d = call->d;
-        union slim_addr addr;
         struct network *network;
         struct endpoint *e;
         json_int_t pid;
         bool slim;
         int r;
 
-        r = api_unpack(call, "{s:s, s?s, s?s, s:s, s:I, s?o}", "name", &name, "network",
-                       &network_name, "address", &addr_text, "kind", &kind, "pid", &pid, "publish",
-                       &publish_list);
+        r = api_unpack(call, "{s:s, s?s, s?s, s?s, s:s, s:I, s?o}", "name", &name, "network",
+                       &network_name, "address", &addr_text[SLIM_V4], "address6",
+                       &addr_text[SLIM_V6], "kind", &kind, "pid", &pid, "publish", &publish_list);
         if (r == 0)
                 r = api_check_name(call, "name", name);
         if (r == 0)
@@ -156,8 +162,11 @@ int api_endpoint_add(struct api_call *call)
         slim = strcmp(kind, "slim") == 0;
         if (!slim && strcmp(kind, "plain") != 0)
                 return api_fail(call, -EINVAL, "kind \"%s\" is neither slim nor plain", kind);
-        if (addr_text && inaddr_parse(addr_text, &addr) < 0)
-                return api_fail(call, -EINVAL, "address \"%s\" is not an IP address", addr_text);
+        for (unsigned int f = 0; f < SLIM_FAMILIES; f++)
+                if (addr_text[f] &&
+                    (inaddr_parse(addr_text[f], &q.addr[f]) < 0 || inaddr_family(&q.addr[f]) != f))
+                        return api_fail(call, -EINVAL, "address \"%s\" is not an IPv%d address",
+                                        addr_text[f], f == SLIM_V4 ? 4 : 6);
         if (pid < 1 || pid > INT32_MAX)
                 return api_fail(call, -EINVAL, "pid %lld is not a process", (long long)pid);
         r = publications_from_json(publish_list, &publish, problem);
@@ -174,27 +183,30 @@ int api_endpoint_add(struct api_call *call)
         r = want_network(call, network_name, &network);
         if (r < 0)
                 return r;
-        if (addr_text && !address_is_usable(network, &addr))
-                return api_fail(call, -ERANGE, "address %s is not a container's in network \"%s\"",
-                                addr_text, network->name);
+        for (unsigned int f = 0; f < SLIM_FAMILIES; f++)
+                if (addr_text[f] && !address_is_usable(network, &q.addr[f]))
+                        return api_fail(call, -ERANGE,
+                                        "address %s is not a container's in network \"%s\"",
+                                        addr_text[f], network->name);
 
-        struct local_request q = {
-            .name = name,
-            .network = network_name,
-            .addr = addr_text ? &addr : NULL,
-            .publish = &publish,
-            .slim = slim,
-            .pid = (pid_t)pid,
-            .netns_fd = call->fds[0],
-            .notify_fd = slim ? call->fds[2] : -1,
-        };
-
+        q.name = name;
+        q.network = network_name;
+        q.publish = &publish;
+        q.slim = slim;
+        q.pid = (pid_t)pid;
+        q.netns_fd = call->fds[0];
+        q.notify_fd = slim ? call->fds[2] : -1;
         r = local_add(d, &q, &e, &call->error);
         if (r < 0)
                 return r;
         json_object_set_new(call->answer, "endpoint", describe(d, e));
         json_object_set_new(call->answer, "mtu", json_integer(d->container_mtu));
-        json_object_set_new(call->answer, "gateway", json_string(GATEWAY_ADDRESS));
+        json_object_set_new(call->answer, "gateway",
+                            inaddr_is_none(&e->addr[SLIM_V4]) ? json_null()
+                                                              : json_string(GATEWAY_ADDRESS));
+        json_object_set_new(call->answer, "gateway6",
+                            inaddr_is_none(&e->addr[SLIM_V6]) ? json_null()
+                                                              : json_string(IPV6_GATEWAY));
         return 0;
 }
 

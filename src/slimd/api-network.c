@@ -3,86 +3,130 @@
  * Network.Create, .List, .Remove.
  */
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "api.h"
 #include "cluster.h"
 #include "registry.h"
 
-/* How long a host's address block is where nobody says: 64 IPv4 addresses. */
-#define BLOCK_BITS_V4 26
-#define BLOCK_BITS_V6 122
+/* What a network has of each family, and how long a host's address block is where nobody says: 64
+ * addresses. */
+static const struct {
+        const char *prefix, *block_bits;
+        int family_bits; /* how many of the 16 bytes' bits are not the family's own */
+        int default_block;
+        int largest; /* the shortest prefix */
+        const char *example;
+} names[SLIM_FAMILIES] = {
+    [SLIM_V4] = {"prefix", "block_bits", 96, 26, 8, "10.77.0.0/16"},
+    [SLIM_V6] = {"prefix6", "block_bits6", 0, 122, 16, "fd00:77::/64"},
+};
 
 static json_t *describe(const struct slimd *d, const struct network *n)
 {
-        char prefix[INADDR_TEXT_MAX];
-        int family_bits = inaddr_is_v4(&n->prefix.addr) ? 96 : 0;
+        json_t *j = json_pack("{s:s, s:I, s:n, s:n, s:n, s:n, s:I}", "name", n->name, "id",
+                              (json_int_t)n->id, "prefix", "block_bits", "prefix6", "block_bits6",
+                              "endpoints", (json_int_t)model_network_endpoints(&d->model, n->name));
 
-        return json_pack("{s:s, s:I, s:s, s:i, s:I}", "name", n->name, "id", (json_int_t)n->id,
-                         "prefix", inaddr_prefix_format(&n->prefix, prefix), "block_bits",
-                         n->block_bits - family_bits, "endpoints",
-                         (json_int_t)model_network_endpoints(&d->model, n->name));
+        network_each_family(n, f)
+        {
+                char text[INADDR_TEXT_MAX];
+
+                json_object_set_new(j, names[f].prefix,
+                                    json_string(inaddr_prefix_format(&n->prefix[f], text)));
+                json_object_set_new(j, names[f].block_bits,
+                                    json_integer(n->block_bits[f] - names[f].family_bits));
+        }
+        return j;
 }
 
-static int check_prefix(struct api_call *call, const char *text, struct inaddr_prefix *ret)
+/* Is all of it unicast, and routable? */
+static bool is_unicast(const struct inaddr_prefix *p)
 {
-        int r = inaddr_prefix_parse(text, ret);
         union slim_addr loopback = inaddr_from_v4(0x0100007f);
 
+        if (inaddr_is_v4(&p->addr))
+                return !inaddr_prefix_contains(p, &loopback) && (p->addr.b[12] & 0xf0) < 0xe0 &&
+                       p->addr.b[12] != 0;
+        /* 2000::/3 and fc00::/7 (RFC 4291, section 2.4; RFC 4193) */
+        return (p->addr.b[0] & 0xe0) == 0x20 || (p->addr.b[0] & 0xfe) == 0xfc;
+}
+
+/* One family's prefix and block length, into the network. Without a text: it has none. */
+static int take_prefix(struct api_call *call, struct network *n, enum slim_family f,
+                       const char *text, json_int_t bits)
+{
+        struct inaddr_prefix *p = &n->prefix[f];
+        int family_bits = names[f].family_bits, own, r;
+
+        if (!text && bits != -1)
+                return api_fail(call, -EINVAL, "%s without %s", names[f].block_bits,
+                                names[f].prefix);
+        if (!text)
+                return 0;
+        r = inaddr_prefix_parse(text, p);
         if (r == -ERANGE)
                 return api_fail(call, -EINVAL,
                                 "prefix \"%s\" has bits set beyond its length: give the network's "
                                 "own address",
                                 text);
         if (r < 0)
-                return api_fail(call, -EINVAL, "prefix \"%s\" is not one, as in 10.77.0.0/16",
-                                text);
-        if (!inaddr_is_v4(&ret->addr) || ret->bits < 96)
-                return api_fail(call, -EAFNOSUPPORT,
-                                "prefix \"%s\": overlay networks are IPv4 in this version", text);
-        if (ret->bits < 96 + 8)
-                return api_fail(call, -EINVAL, "prefix \"%s\" is too large: /8 at most", text);
-        if (inaddr_prefix_contains(ret, &loopback) || (ret->addr.b[12] & 0xf0) >= 0xe0 ||
-            ret->addr.b[12] == 0)
+                return api_fail(call, -EINVAL, "prefix \"%s\" is not one, as in %s", text,
+                                names[f].example);
+        if (inaddr_family(&p->addr) != f || p->bits < family_bits)
+                return api_fail(call, -EINVAL, "%s \"%s\" is not of %s, as %s is", names[f].prefix,
+                                text, f == SLIM_V4 ? "IPv4" : "IPv6", names[f].example);
+        own = p->bits - family_bits;
+        if (own < names[f].largest)
+                return api_fail(call, -EINVAL, "prefix \"%s\" is too large: /%d at most", text,
+                                names[f].largest);
+        if (!is_unicast(p))
                 return api_fail(call, -EINVAL,
-                                "prefix \"%s\" is not unicast: loopback, multicast and 0.0.0.0/8 "
-                                "cannot be overlays",
+                                f == SLIM_V4
+                                    ? "prefix \"%s\" is not unicast: loopback, multicast and "
+                                      "0.0.0.0/8 cannot be overlays"
+                                    : "prefix \"%s\" is not unicast: overlays are in 2000::/3 or "
+                                      "fc00::/7",
                                 text);
-        if (inaddr_prefix_contains(ret, &call->d->underlay_addr))
+        if (inaddr_prefix_contains(p, &call->d->underlay_addr[f]))
                 return api_fail(call, -EINVAL,
                                 "prefix \"%s\" contains this host's own underlay address", text);
+        if (bits == -1)
+                bits = own > names[f].default_block ? own : names[f].default_block;
+        if (bits < own || bits > 128 - family_bits)
+                return api_fail(call, -EINVAL, "%s %lld is not between %d and %d",
+                                names[f].block_bits, (long long)bits, own, 128 - family_bits);
+        n->block_bits[f] = (uint8_t)(bits + family_bits);
         return 0;
 }
 
 int api_network_create(struct api_call *call)
 {
-        const char *name, *text, *other = NULL;
-        struct inaddr_prefix prefix = {};
-        struct network *n;
-        json_int_t bits = -1; /* an int would be cut out of a larger number */
-        int family_bits, r;
+        const char *name, *text[SLIM_FAMILIES] = {}, *other = NULL;
+        json_int_t bits[SLIM_FAMILIES] = {-1, -1}; /* an int would be cut out of a larger number */
+        struct network wanted = {}, *n;
+        int r;
 
-        r = api_unpack(call, "{s:s, s:s, s?I}", "name", &name, "prefix", &text, "block_bits",
-                       &bits);
+        r = api_unpack(call, "{s:s, s?s, s?I, s?s, s?I}", "name", &name, "prefix", &text[SLIM_V4],
+                       "block_bits", &bits[SLIM_V4], "prefix6", &text[SLIM_V6], "block_bits6",
+                       &bits[SLIM_V6]);
         if (r == 0)
                 r = api_check_name(call, "name", name);
-        if (r == 0)
-                r = check_prefix(call, text, &prefix);
+        if (r == 0 && !text[SLIM_V4] && !text[SLIM_V6])
+                return api_fail(call, -EINVAL,
+                                "a network has a prefix, as in 10.77.0.0/16, or a prefix6, as in "
+                                "fd00:77::/64, or both");
+        for (unsigned int f = 0; r == 0 && f < SLIM_FAMILIES; f++)
+                r = take_prefix(call, &wanted, (enum slim_family)f, text[f], bits[f]);
         if (r < 0)
                 return r;
-        family_bits = inaddr_is_v4(&prefix.addr) ? 96 : 0;
-        if (bits == -1) {
-                bits = family_bits ? BLOCK_BITS_V4 : BLOCK_BITS_V6;
-                if (bits + family_bits < prefix.bits)
-                        bits = prefix.bits - family_bits;
-        }
-        if (bits < prefix.bits - family_bits || bits > 128 - family_bits)
-                return api_fail(call, -EINVAL, "block_bits %lld is not between %d and %d",
-                                (long long)bits, prefix.bits - family_bits, 128 - family_bits);
-        r = registry_create_network(call->d, name, &prefix, (uint8_t)(bits + family_bits), &n,
-                                    &other);
+        snprintf(wanted.name, sizeof(wanted.name), "%s", name);
+        r = registry_create_network(call->d, &wanted, &n, &other);
         if (r == -EEXIST && other)
-                return api_fail(call, r, "prefix %s overlaps that of network \"%s\"", text, other);
+                return api_fail(call, r, "prefix %s%s%s overlaps that of network \"%s\"",
+                                text[SLIM_V4] ?: "", text[SLIM_V4] && text[SLIM_V6] ? " or " : "",
+                                text[SLIM_V6] ?: "", other);
         if (r == -EEXIST)
                 return api_fail(call, r, "network \"%s\" exists already", name);
         if (r < 0)

@@ -27,10 +27,13 @@ static json_t *hosts(const struct slimd *d)
         json_t *list = json_array();
 
         for (struct host *h = d->model.hosts; h; h = h->hh.next) {
-                char addr[INADDR_TEXT_MAX];
+                char buf[SLIM_FAMILIES][INADDR_TEXT_MAX];
+                const char *addr[SLIM_FAMILIES];
 
-                json_array_append_new(list, json_pack("{s:s, s:s}", "name", h->name, "address",
-                                                      inaddr_format(&h->addr, addr)));
+                addrs_format(h->addr, buf, addr);
+                json_array_append_new(list,
+                                      json_pack("{s:s, s:s?, s:s?}", "name", h->name, "address",
+                                                addr[SLIM_V4], "address6", addr[SLIM_V6]));
         }
         return list;
 }
@@ -73,7 +76,8 @@ int api_status(struct api_call *call)
 {
         struct slimd *d = call->d;
         json_t *j = call->answer;
-        char addr[INADDR_TEXT_MAX], ports[32];
+        char buf[SLIM_FAMILIES][INADDR_TEXT_MAX], ports[32];
+        const char *addr[SLIM_FAMILIES];
         json_int_t locals = 0;
         int r;
 
@@ -87,8 +91,11 @@ int api_status(struct api_call *call)
                  SLIM_PORT_BASE + SLIM_PORT_COUNT - 1);
         json_object_set_new(j, "host", json_string(d->opt.host_name));
         json_object_set_new(j, "underlay", json_string(d->underlay.name));
+        addrs_format(d->underlay_addr, buf, addr);
         json_object_set_new(j, "underlay_address",
-                            json_string(inaddr_format(&d->underlay_addr, addr)));
+                            addr[SLIM_V4] ? json_string(addr[SLIM_V4]) : json_null());
+        json_object_set_new(j, "underlay_address6",
+                            addr[SLIM_V6] ? json_string(addr[SLIM_V6]) : json_null());
         json_object_set_new(j, "version", json_string(SLIM_VERSION));
         json_object_set_new(j, "pid", json_integer(getpid()));
         json_object_set_new(j, "since", time_text(d->since));

@@ -158,11 +158,12 @@ static int on_store(sd_event_source *s, int fd, uint32_t events, void *userdata)
 
 static int put_host(struct slimd *d)
 {
-        struct host h = {.addr = d->underlay_addr};
+        struct host h = {};
         _cleanup_free_ char *value = NULL;
         char key[sizeof(STORE_HOSTS) + NAME_LEN_MAX];
         struct store_op op = {.key = key, .lease = d->lease};
 
+        memcpy(h.addr, d->underlay_addr, sizeof(h.addr));
         value = host_to_json(&h);
         if (!value)
                 return -ENOMEM;
@@ -265,20 +266,29 @@ static int get_host(struct slimd *d, struct host *ret)
         return host_from_json(d->opt.host_name, value, ret) < 0 ? -ENOENT : 0;
 }
 
+/* Under an address of this host: one of a family may have come or gone. */
+static bool is_ours(const struct slimd *d, const struct host *h)
+{
+        return inaddr_is_one_of(&h->addr[SLIM_V4], d->underlay_addr) ||
+               inaddr_is_one_of(&h->addr[SLIM_V6], d->underlay_addr);
+}
+
 static int check_host_name(struct slimd *d)
 {
-        char addr[INADDR_TEXT_MAX];
+        char buf[SLIM_FAMILIES][INADDR_TEXT_MAX];
+        const char *addr[SLIM_FAMILIES];
         struct host h;
         int r;
 
         r = get_host(d, &h);
         if (r < 0)
                 return r == -ENOENT ? 0 : r;
-        if (inaddr_equal(&h.addr, &d->underlay_addr))
+        if (is_ours(d, &h))
                 return 0;
+        addrs_format(h.addr, buf, addr);
         log_error("the host name \"%s\" is taken by the host at %s: give another with --host-name "
                   "(or wait %u s, if that was this host under another address)",
-                  d->opt.host_name, inaddr_format(&h.addr, addr), LEASE_TTL_S);
+                  d->opt.host_name, addr[SLIM_V4] ?: addr[SLIM_V6], LEASE_TTL_S);
         return -EEXIST;
 }
 
@@ -367,7 +377,7 @@ int cluster_leave(struct slimd *d)
         r = get_host(d, &h);
         if (r < 0)
                 return r == -ENOENT ? 0 : r;
-        if (!inaddr_equal(&h.addr, &d->underlay_addr))
+        if (!is_ours(d, &h))
                 return 0; /* another host's by now */
         r = leave_networks(d);
         if (r < 0)

@@ -24,6 +24,7 @@
 #include "../basic/fd.h"
 #include "../basic/log.h"
 #include "../shared/rpc.h"
+#include "ipv6.h"
 #include "nft.h"
 #include "publish.h"
 #include "stack.h"
@@ -254,10 +255,29 @@ static int reserve_ports(void)
 
 /* --- devices ---------------------------------------------------------------------------------- */
 
+/* The first global address of each family. -EADDRNOTAVAIL: there is none at all. */
+static int underlay_addrs(struct slimd *d)
+{
+        static const int families[SLIM_FAMILIES] = {[SLIM_V4] = AF_INET, [SLIM_V6] = AF_INET6};
+        uint8_t bits;
+
+        for (unsigned int f = 0; f < SLIM_FAMILIES; f++) {
+                int r = netlink_addr_get(d->nl, d->underlay.ifindex, families[f],
+                                         &d->underlay_addr[f], &bits);
+
+                if (r < 0 && r != -EADDRNOTAVAIL)
+                        return r;
+        }
+        return inaddr_is_none(&d->underlay_addr[SLIM_V4]) &&
+                       inaddr_is_none(&d->underlay_addr[SLIM_V6])
+                   ? -EADDRNOTAVAIL
+                   : 0;
+}
+
 static int prepare_underlay(struct slimd *d)
 {
-        char text[INADDR_TEXT_MAX];
-        uint8_t bits;
+        char buf[SLIM_FAMILIES][INADDR_TEXT_MAX];
+        const char *text[SLIM_FAMILIES];
         int r;
 
         r = netlink_link_get(d->nl, d->opt.underlay, &d->underlay);
@@ -267,15 +287,20 @@ static int prepare_underlay(struct slimd *d)
         }
         if (r < 0)
                 return log_error_errno(r, "cannot look at the device %s: %m", d->opt.underlay);
-        r = netlink_addr_get(d->nl, d->underlay.ifindex, AF_INET, &d->underlay_addr, &bits);
+        r = underlay_addrs(d);
         if (r < 0) {
-                log_error("--underlay \"%s\" has no IPv4 address: give it one first",
+                log_error("--underlay \"%s\" has no global address, neither of IPv4 nor of IPv6: "
+                          "give it one first",
                           d->opt.underlay);
                 return r;
         }
-        d->container_mtu = d->underlay.mtu - VXLAN_OVERHEAD;
-        log_debug("underlay %s, address %s, MTU %u", d->underlay.name,
-                  inaddr_format(&d->underlay_addr, text), d->underlay.mtu);
+        /* With an IPv6 address it may have to reach a host that has nothing else. */
+        d->container_mtu =
+            d->underlay.mtu -
+            (inaddr_is_none(&d->underlay_addr[SLIM_V6]) ? VXLAN_OVERHEAD : VXLAN_OVERHEAD6);
+        addrs_format(d->underlay_addr, buf, text);
+        log_debug("underlay %s, address %s, %s, MTU %u", d->underlay.name,
+                  text[SLIM_V4] ?: "no IPv4", text[SLIM_V6] ?: "no IPv6", d->underlay.mtu);
         return 0;
 }
 
@@ -307,10 +332,9 @@ static int prepare_vxlan(struct slimd *d)
                 return -EEXIST;
         }
         if (r == 0) {
-                /* No IPv6 of its own: it would chatter into the overlay. */
-                (void)write_file_at(AT_FDCWD,
-                                    "/proc/sys/net/ipv6/conf/" VXLAN_DEVICE "/disable_ipv6", "1");
-                r = netlink_link_up(d->nl, link.ifindex);
+                r = ipv6_set_device(-1, VXLAN_DEVICE, IPV6_HOST);
+                if (r == 0)
+                        r = netlink_link_up(d->nl, link.ifindex);
         }
         if (r < 0)
                 return log_error_errno(r, "cannot set the VXLAN device up: %m");
@@ -363,11 +387,8 @@ int host_check(struct slimd *d)
 
 void host_find(struct slimd *d)
 {
-        uint8_t bits;
-
         if (d->opt.underlay && netlink_link_get(d->nl, d->opt.underlay, &d->underlay) == 0)
-                (void)netlink_addr_get(d->nl, d->underlay.ifindex, AF_INET, &d->underlay_addr,
-                                       &bits);
+                (void)underlay_addrs(d);
 }
 
 /* Nothing here of an earlier slimd, which this one would carry on with? */
@@ -437,76 +458,110 @@ static struct netlink_route unreachable(const struct inaddr_prefix *p)
         return (struct netlink_route){
             .kind = NETLINK_ROUTE_UNREACHABLE,
             .dst = p->addr,
-            .dst_bits = inaddr_is_v4(&p->addr) ? p->bits - 96 : p->bits,
+            .dst_bits = (uint8_t)inaddr_prefix_len(p),
         };
 }
 
 int host_network_up(struct slimd *d, const struct network *n)
 {
-        struct netlink_route route = unreachable(&n->prefix);
-        int r = netlink_route_add(d->nl, &route);
+        int r = n->prefix[SLIM_V6].bits ? ipv6_forward() : 0;
 
-        return r < 0 ? r : stack_network_up(d, n);
+        if (r < 0)
+                log_warning_errno(r,
+                                  "cannot make this host forward IPv6: %m; containers of "
+                                  "network %s do not reach outside networks by it, ignoring",
+                                  n->name);
+        network_each_family(n, f)
+        {
+                struct netlink_route route = unreachable(&n->prefix[f]);
+
+                r = netlink_route_add(d->nl, &route);
+                if (r < 0)
+                        return r;
+        }
+        return stack_network_up(d, n);
 }
 
 void host_network_down(struct slimd *d, const struct network *n)
 {
-        struct netlink_route route = unreachable(&n->prefix);
-        int r = netlink_route_del(d->nl, &route);
+        network_each_family(n, f)
+        {
+                struct netlink_route route = unreachable(&n->prefix[f]);
+                int r = netlink_route_del(d->nl, &route);
 
-        if (r < 0 && r != -ESRCH)
-                log_warning_errno(r, "cannot remove the route of network %s: %m, ignoring",
-                                  n->name);
+                if (r < 0 && r != -ESRCH)
+                        log_warning_errno(r, "cannot remove the route of network %s: %m, ignoring",
+                                          n->name);
+        }
         stack_network_down(d, n);
 }
 
-/* One transaction: the table is replaced whole, and packets never see it half-made. */
-int host_nat_write(struct slimd *d)
+/*
+ * Of one family. One transaction: the table is replaced whole, and packets never see it half-made.
+ * 0, too, where no network has that family and the kernel has no such tables.
+ */
+static int nat_update(const struct slimd *d, enum slim_family family)
 {
+        const char *word = family == SLIM_V4 ? "ip" : "ip6";
         char underlay[INADDR_TEXT_MAX];
         _cleanup_free_ char *text = NULL;
+        unsigned int n_prefixes = 0;
         size_t size = 0;
         FILE *f = open_memstream(&text, &size);
+        int r;
 
         if (!f)
                 return -ENOMEM;
-        fputs("table ip slim\ndelete table ip slim\n", f);
-        fputs("table ip slim {\n"
-              " set overlays { type ipv4_addr; flags interval;",
-              f);
+        fprintf(f, "table %s slim\ndelete table %s slim\n", word, word);
+        fprintf(f,
+                "table %s slim {\n"
+                " set overlays { type %s; flags interval;",
+                word, family == SLIM_V4 ? "ipv4_addr" : "ipv6_addr");
         for (struct network *n = d->model.networks; n; n = n->hh.next) {
                 char prefix[INADDR_TEXT_MAX];
 
-                if (!inaddr_is_v4(&n->prefix.addr))
-                        continue;
-                fprintf(f, "%s%s", n == d->model.networks ? " elements = { " : ", ",
-                        inaddr_prefix_format(&n->prefix, prefix));
+                if (n->prefix[family].bits)
+                        fprintf(f, "%s%s", n_prefixes++ ? ", " : " elements = { ",
+                                inaddr_prefix_format(&n->prefix[family], prefix));
         }
-        fprintf(f, "%s }\n", d->model.networks ? " };" : "");
-        publish_write_chains(d, false, f);
+        fprintf(f, "%s }\n", n_prefixes ? " };" : "");
+        publish_write_chains(d, family == SLIM_V6, f);
+        fputs(" chain postrouting {\n"
+              "  type nat hook postrouting priority srcnat; policy accept;\n",
+              f);
         /* A container that comes to another one by the host's address sees it answer from there,
          * and the other one sees the host: overlay addresses do not go by way of the host. */
-        fprintf(f,
-                " chain postrouting {\n"
-                "  type nat hook postrouting priority srcnat; policy accept;\n"
-                "  iifname \"slim*\" ct status dnat ip saddr @overlays snat to %s\n"
-                "  ip saddr @overlays ip daddr != @overlays masquerade\n"
-                " }\n}\n",
-                inaddr_format(&d->underlay_addr, underlay));
+        if (!inaddr_is_none(&d->underlay_addr[family]))
+                fprintf(f, "  iifname \"slim*\" ct status dnat %s saddr @overlays snat to %s\n",
+                        word, inaddr_format(&d->underlay_addr[family], underlay));
+        fprintf(f, "  %s saddr @overlays %s daddr != @overlays masquerade\n }\n}\n", word, word);
         if (fclose(f) != 0)
                 return -ENOMEM;
-        return nft_run(text);
+        r = nft_run(text);
+        return n_prefixes ? r : 0;
+}
+
+int host_nat_write(struct slimd *d)
+{
+        int r = nat_update(d, SLIM_V4);
+
+        return r < 0 ? r : nat_update(d, SLIM_V6);
 }
 
 int host_nat_update(struct slimd *d)
 {
-        int r = host_nat_write(d);
+        for (unsigned int f = 0; f < SLIM_FAMILIES; f++) {
+                int r = nat_update(d, (enum slim_family)f);
 
-        if (r == -ENOMEM)
-                return r;
-        if (r < 0)
-                log_warning_errno(r, "cannot set up masquerading with nft: %m; containers' UDP and "
-                                     "ICMP do not reach outside networks, ignoring");
+                if (r == -ENOMEM)
+                        return r;
+                if (r < 0)
+                        log_warning_errno(r,
+                                          "cannot set up masquerading of %s with nft: %m; "
+                                          "containers' UDP and ICMP do not reach outside networks "
+                                          "by it, ignoring",
+                                          f == SLIM_V4 ? "IPv4" : "IPv6");
+        }
         return 0;
 }
 
@@ -537,6 +592,7 @@ static void remove_devices(struct slimd *d)
         if (r < 0 && r != -ENODEV)
                 log_warning_errno(r, "cannot remove the VXLAN device: %m, ignoring");
         (void)nft_run("table ip slim\ndelete table ip slim\n");
+        (void)nft_run("table ip6 slim\ndelete table ip6 slim\n");
         r = datapath_remove(d->opt.bpf_dir);
         if (r < 0)
                 log_warning_errno(r, "cannot remove the pins in %s: %m, ignoring", d->opt.bpf_dir);

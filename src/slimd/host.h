@@ -5,16 +5,18 @@
  */
 #include "slimd.h"
 
-#define VXLAN_DEVICE   "slim-vxlan"
-#define VXLAN_UDP_PORT 4789 /* RFC 7348 */
-#define VXLAN_OVERHEAD 50   /* outer IPv4 20, UDP 8, VXLAN 8, inner Ethernet 14 */
+#define VXLAN_DEVICE    "slim-vxlan"
+#define VXLAN_UDP_PORT  4789 /* RFC 7348 */
+#define VXLAN_OVERHEAD  50   /* outer IPv4 20, UDP 8, VXLAN 8, inner Ethernet 14 */
+#define VXLAN_OVERHEAD6 70   /* outer IPv6 40 */
 
-/* Where a container's default route points: a link-local address that nobody has. */
+/* Where a container's IPv4 default route points: a link-local address that nobody has. (IPv6's is
+ * in ipv6.h.) */
 #define GATEWAY_ADDRESS "169.254.1.1"
 
 /* Looks at everything that host_prepare() needs and changes nothing. Says what is wrong. */
 int host_check(struct slimd *d);
-/* The underlay device and its address, as far as they are there; for a teardown. */
+/* The underlay device and its addresses, as far as they are there; for a teardown. */
 void host_find(struct slimd *d);
 /* Makes the run directory (make; else -ENOENT) and takes it for this process. Says what is wrong:
  * another slimd has it. */

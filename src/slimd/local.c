@@ -7,7 +7,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
-#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -24,6 +23,7 @@
 #include "address.h"
 #include "cluster.h"
 #include "host.h"
+#include "ipv6.h"
 #include "mirror.h"
 #include "publish.h"
 #include "registry.h"
@@ -46,7 +46,7 @@ struct local {
 
 /* Both ends of a container's veth, the same in every container; they meet nobody but each other. */
 static const uint8_t host_mac[6] = {0x02, 0x51, 0x1e, 0x00, 0x00, 0x02};
-static const uint8_t container_mac[6] = {0x02, 0x51, 0x1e, 0x00, 0x00, 0x03};
+static const uint8_t container_mac[6] = SLIM_CONTAINER_MAC;
 
 /* --- paths ------------------------------------------------------------------------------------ */
 
@@ -211,65 +211,81 @@ void local_describe(const struct local *l, json_t *endpoint)
 
 /* --- devices ---------------------------------------------------------------------------------- */
 
-static int write_sysctl_in(int netns_fd, const char *path, const char *value)
+static bool has(const struct local *l, enum slim_family f)
 {
-        _cleanup_close_ int own = open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC);
-        int r;
-
-        if (own < 0)
-                return -errno;
-        if (setns(netns_fd, CLONE_NEWNET) < 0)
-                return -errno;
-        r = write_file_at(AT_FDCWD, path, value);
-        if (setns(own, CLONE_NEWNET) < 0)
-                abort(); /* in a container's namespace slimd must not go on */
-        return r;
+        return !inaddr_is_none(&l->e.addr[f]);
 }
 
-/* eth0 in the container: its address, and everything else by way of the host. */
+/* Of a family: all bits of an address, and its default route. */
+static const struct {
+        uint8_t bits;
+        const char *gateway;
+} families[SLIM_FAMILIES] = {
+    [SLIM_V4] = {32, GATEWAY_ADDRESS},
+    [SLIM_V6] = {128, IPV6_GATEWAY},
+};
+
+static int configure_family(const struct local *l, struct netlink *inside, uint32_t ifindex,
+                            enum slim_family f)
+{
+        union slim_addr gateway, any = f == SLIM_V4 ? inaddr_from_v4(0) : (union slim_addr){};
+        struct netlink_route route = {
+            .dst = any, .gateway = &gateway, .onlink = true, .ifindex = ifindex};
+        int r;
+
+        inaddr_parse(families[f].gateway, &gateway);
+        r = netlink_addr_add(inside, ifindex, &l->e.addr[f], families[f].bits);
+        if (r == 0)
+                r = netlink_neigh_add(inside, ifindex, &gateway, host_mac);
+        return r < 0 ? r : netlink_route_add(inside, &route);
+}
+
+/* eth0 in the container: its addresses, and everything else by way of the host. */
 static int configure_inside(const struct local *l)
 {
         _cleanup_(netlink_freep) struct netlink *inside = NULL;
         struct netlink_link eth0 = {}, lo;
-        union slim_addr gateway, any = inaddr_from_v4(0);
-        struct netlink_route route = {.dst = any, .gateway = &gateway, .onlink = true};
         int r;
 
-        inaddr_parse(GATEWAY_ADDRESS, &gateway);
         r = netlink_open(l->netns_fd, &inside);
         if (r < 0)
                 return r;
         /* Before it is up, so that not one neighbour solicitation leaves. */
-        r = write_sysctl_in(l->netns_fd, "/proc/sys/net/ipv6/conf/eth0/disable_ipv6", "1");
-        if (r < 0 && r != -ENOENT)
-                return r;
-        r = netlink_link_get(inside, "lo", &lo);
+        r = ipv6_set_device(l->netns_fd, "eth0", has(l, SLIM_V6) ? IPV6_INSIDE : IPV6_OFF);
+        if (r == 0)
+                r = netlink_link_get(inside, "lo", &lo);
         if (r == 0)
                 r = netlink_link_up(inside, lo.ifindex);
         if (r == 0)
                 r = netlink_link_get(inside, "eth0", &eth0);
         if (r == 0)
                 r = netlink_link_up(inside, eth0.ifindex);
-        if (r == 0)
-                r = netlink_addr_add(inside, eth0.ifindex, &l->e.addr, 32);
-        if (r == 0)
-                r = netlink_neigh_add(inside, eth0.ifindex, &gateway, host_mac);
-        route.ifindex = eth0.ifindex;
-        return r < 0 ? r : netlink_route_add(inside, &route);
+        for (unsigned int f = 0; r == 0 && f < SLIM_FAMILIES; f++)
+                if (has(l, (enum slim_family)f))
+                        r = configure_family(l, inside, eth0.ifindex, (enum slim_family)f);
+        return r;
 }
 
 /* From wherever the host forwards, and, from its own address in the network, of the host itself. */
 static int add_routes(const struct local *l)
 {
-        struct netlink_route route = {.dst = l->e.addr, .dst_bits = 32, .ifindex = l->ifindex};
-        int r;
+        for (unsigned int f = 0; f < SLIM_FAMILIES; f++) {
+                struct netlink_route route = {
+                    .dst = l->e.addr[f], .dst_bits = families[f].bits, .ifindex = l->ifindex};
+                int r;
 
-        r = netlink_route_add(l->d->nl, &route);
-        if (r < 0)
-                return r;
-        route.table = TABLE_OVERLAY;
-        route.source = stack_source(l->d, l->e.network);
-        return netlink_route_add(l->d->nl, &route);
+                if (!has(l, (enum slim_family)f))
+                        continue;
+                r = netlink_route_add(l->d->nl, &route);
+                if (r < 0)
+                        return r;
+                route.table = TABLE_OVERLAY;
+                route.source = stack_source(l->d, l->e.network, (enum slim_family)f);
+                r = netlink_route_add(l->d->nl, &route);
+                if (r < 0)
+                        return r;
+        }
+        return 0;
 }
 
 void local_network_changed(struct slimd *d, const char *network)
@@ -288,10 +304,11 @@ void local_network_changed(struct slimd *d, const char *network)
 
 static int attach_device(struct local *l)
 {
-        struct slim_device device = {
-            .endpoint = l->e.id, .network = l->e.network_id, .addr = l->e.addr};
+        struct slim_device device = {.endpoint = l->e.id, .network = l->e.network_id};
         struct netlink_link link;
         int r;
+
+        memcpy(device.addr, l->e.addr, sizeof(device.addr));
 
         r = netlink_link_get(l->d->nl, l->device, &link);
         if (r < 0)
@@ -303,28 +320,41 @@ static int attach_device(struct local *l)
         return datapath_attach(l->d->dp, l->ifindex, DATAPATH_CONTAINER);
 }
 
+/* The host's side: the gateway of IPv6, and the container for a neighbour that is known. */
+static int configure_outside(const struct local *l)
+{
+        union slim_addr gateway;
+        int r = 0;
+
+        inaddr_parse(IPV6_GATEWAY, &gateway);
+        if (has(l, SLIM_V6))
+                r = netlink_addr_add(l->d->nl, l->ifindex, &gateway, 64);
+        for (unsigned int f = 0; r == 0 && f < SLIM_FAMILIES; f++)
+                if (has(l, (enum slim_family)f))
+                        r = netlink_neigh_add(l->d->nl, l->ifindex, &l->e.addr[f], container_mac);
+        return r;
+}
+
 static int make_device(struct local *l)
 {
         struct netlink *nl = l->d->nl;
-        char path[64];
         int r;
 
         r = netlink_veth_add(nl, l->device, host_mac, "eth0", container_mac, l->netns_fd,
                              l->d->container_mtu);
         if (r < 0)
                 return r;
-        snprintf(path, sizeof(path), "/proc/sys/net/ipv6/conf/%s/disable_ipv6", l->device);
-        r = write_file_at(AT_FDCWD, path, "1");
-        if (r < 0 && r != -ENOENT)
+        r = ipv6_set_device(-1, l->device, has(l, SLIM_V6) ? IPV6_HOST : IPV6_OFF);
+        if (r < 0)
                 return r;
         /* The program before the device is up: not one packet passes unchecked. */
         r = attach_device(l);
         if (r == 0)
                 r = netlink_link_up(nl, l->ifindex);
         if (r == 0)
-                r = configure_inside(l);
+                r = configure_outside(l);
         if (r == 0)
-                r = netlink_neigh_add(nl, l->ifindex, &l->e.addr, container_mac);
+                r = configure_inside(l);
         return r < 0 ? r : add_routes(l);
 }
 
@@ -451,14 +481,19 @@ static char *taken(const struct slimd *d, const struct endpoint *e)
         char addr[INADDR_TEXT_MAX];
         char *text = NULL;
         const struct endpoint *other = model_endpoint_by_name(&d->model, e->network, e->name);
+        enum slim_family f = SLIM_V4;
         int n;
 
+        if (inaddr_is_none(&e->addr[SLIM_V4]) ||
+            (!inaddr_is_none(&e->addr[SLIM_V6]) &&
+             model_endpoint_by_addr(&d->model, e->network_id, &e->addr[SLIM_V6])))
+                f = SLIM_V6;
         if (other)
                 n = asprintf(&text, "the name \"%s\" is taken in network %s (on host %s)", e->name,
                              e->network, other->host);
         else
                 n = asprintf(&text, "the address %s is taken in network %s",
-                             inaddr_format(&e->addr, addr), e->network);
+                             inaddr_format(&e->addr[f], addr), e->network);
         return n < 0 ? NULL : text;
 }
 
@@ -472,12 +507,12 @@ static int publish(struct slimd *d, const struct local_request *q, const struct 
                 r = random_id(d, &e->id);
                 if (r == 0 && model_endpoint_by_name(&d->model, e->network, e->name))
                         r = -EEXIST;
-                if (r == 0 && q->addr)
-                        e->addr = *q->addr;
-                if (r == 0 && q->addr && model_endpoint_by_addr(&d->model, n->id, q->addr))
-                        r = -EEXIST;
-                if (r == 0 && !q->addr)
-                        r = address_pick(d, n, &e->addr);
+                memcpy(e->addr, q->addr, sizeof(e->addr));
+                for (unsigned int f = 0; r == 0 && f < SLIM_FAMILIES; f++)
+                        if (model_endpoint_by_addr(&d->model, n->id, &q->addr[f]))
+                                r = -EEXIST;
+                if (r == 0)
+                        r = address_pick_all(d, n, e->addr);
                 if (r == 0)
                         r = registry_publish(d, e);
                 if (r == -EAGAIN && cluster_sync(d) < 0)
@@ -546,7 +581,8 @@ static void clear_ended(struct slimd *d, const struct local_request *q)
         HASH_ITER(hh, d->locals, l, next)
         {
                 bool same = strcmp(l->e.name, q->name) == 0 ||
-                            (q->addr && inaddr_equal(&l->e.addr, q->addr));
+                            inaddr_is_one_of(&q->addr[SLIM_V4], l->e.addr) ||
+                            inaddr_is_one_of(&q->addr[SLIM_V6], l->e.addr);
 
                 same = same && strcmp(l->e.network, q->network) == 0;
                 if ((same || wants_its_port(l, q->publish)) && !is_populated(l))
@@ -557,8 +593,7 @@ static void clear_ended(struct slimd *d, const struct local_request *q)
 int local_add(struct slimd *d, const struct local_request *q, struct endpoint **ret,
               char **ret_error)
 {
-        struct endpoint e = {
-            .slim = q->slim, .host_addr = d->underlay_addr, .publish = *q->publish};
+        struct endpoint e = {.slim = q->slim, .publish = *q->publish};
         _cleanup_(reservation_done) struct reservation reserved = {};
         const char *step = "publish it";
         struct network *n;
@@ -566,6 +601,7 @@ int local_add(struct slimd *d, const struct local_request *q, struct endpoint **
         int r;
 
         *ret_error = NULL;
+        memcpy(e.host_addr, d->underlay_addr, sizeof(e.host_addr));
         clear_ended(d, q);
         n = model_network(&d->model, q->network); /* that has synced: it may be gone */
         if (!n)
@@ -645,8 +681,8 @@ int local_load(struct slimd *d)
                         log_warning("%s/%s is damaged, ignoring", dir_path, entry->d_name);
                         continue;
                 }
-                /* The address of the underlay may have changed meanwhile. */
-                e.host_addr = d->underlay_addr;
+                /* The addresses of the underlay may have changed meanwhile. */
+                memcpy(e.host_addr, d->underlay_addr, sizeof(e.host_addr));
                 l = local_new(d, &e);
                 if (!l || reservation_new(&e, &l->reserved) < 0 ||
                     model_put_endpoint(&d->model, &e, &kept) < 0) {

@@ -13,7 +13,7 @@
 struct local_request {
         const char *name;
         const char *network;
-        const union slim_addr *addr; /* or NULL: any */
+        union slim_addr addr[SLIM_FAMILIES]; /* none: any, of a family that the network has */
         const struct publications *publish;
         bool slim;
         pid_t pid;     /* the container's first process, */

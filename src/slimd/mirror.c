@@ -43,21 +43,24 @@ bool mirror_is_local(const struct slimd *d, const struct endpoint *e)
 int mirror_endpoint(struct slimd *d, const struct endpoint *e)
 {
         const struct local *l = mirror_is_local(d, e) ? local_find(d, e->id) : NULL;
-        struct slim_endpoint_key key = {.network = e->network_id, .addr = e->addr};
         struct slim_endpoint value = {
             .id = e->id,
             .network = e->network_id,
-            .addr = e->addr,
-            .host = e->host_addr,
             .flags = (e->slim ? SLIM_ENDPOINT_SLIM : 0U) | (e->is_host ? SLIM_ENDPOINT_HOST : 0U) |
                      (mirror_is_local(d, e) ? SLIM_ENDPOINT_LOCAL : 0U),
             .ifindex = l ? local_ifindex(l) : 0,
         };
         int r;
 
+        memcpy(value.addr, e->addr, sizeof(value.addr));
+        memcpy(value.host, e->host_addr, sizeof(value.host));
         r = map_put(d, DATAPATH_IDENTITIES, &e->id, &value);
-        if (r == 0)
-                r = map_put(d, DATAPATH_ENDPOINTS, &key, &value);
+        for (unsigned int f = 0; r == 0 && f < SLIM_FAMILIES; f++) {
+                struct slim_endpoint_key key = {.network = e->network_id, .addr = e->addr[f]};
+
+                if (!inaddr_is_none(&e->addr[f]))
+                        r = map_put(d, DATAPATH_ENDPOINTS, &key, &value);
+        }
         if (r == 0 && e->is_host && mirror_is_local(d, e))
                 r = stack_endpoint_up(d, e);
         return r;
@@ -65,17 +68,63 @@ int mirror_endpoint(struct slimd *d, const struct endpoint *e)
 
 void mirror_forget_endpoint(struct slimd *d, const struct endpoint *e)
 {
-        struct slim_endpoint_key key = {.network = e->network_id, .addr = e->addr};
-
         if (e->is_host && mirror_is_local(d, e))
                 stack_endpoint_down(d, e);
-        map_delete(d, DATAPATH_ENDPOINTS, &key);
+        for (unsigned int f = 0; f < SLIM_FAMILIES; f++) {
+                struct slim_endpoint_key key = {.network = e->network_id, .addr = e->addr[f]};
+
+                if (!inaddr_is_none(&e->addr[f]))
+                        map_delete(d, DATAPATH_ENDPOINTS, &key);
+        }
         map_delete(d, DATAPATH_IDENTITIES, &e->id);
 }
 
-static struct slim_prefix_key prefix_key(const struct network *n)
+static struct slim_prefix_key prefix_key(const struct inaddr_prefix *p)
 {
-        return (struct slim_prefix_key){.prefixlen = n->prefix.bits, .addr = n->prefix.addr};
+        return (struct slim_prefix_key){.prefixlen = p->bits, .addr = p->addr};
+}
+
+static int put_prefixes(const struct slimd *d, const struct network *n)
+{
+        int r = 0;
+
+        network_each_family(n, f)
+        {
+                struct slim_prefix_key key = prefix_key(&n->prefix[f]);
+
+                r = map_put(d, DATAPATH_PREFIXES, &key, &n->id);
+                if (r < 0)
+                        break;
+        }
+        return r;
+}
+
+static void forget_prefixes(const struct slimd *d, const struct network *n)
+{
+        network_each_family(n, f)
+        {
+                struct slim_prefix_key key = prefix_key(&n->prefix[f]);
+
+                map_delete(d, DATAPATH_PREFIXES, &key);
+        }
+}
+
+static int put_host(const struct slimd *d, const struct host *h)
+{
+        uint32_t one = 1;
+        int r = 0;
+
+        for (unsigned int f = 0; r == 0 && f < SLIM_FAMILIES; f++)
+                if (!inaddr_is_none(&h->addr[f]))
+                        r = map_put(d, DATAPATH_HOSTS, &h->addr[f], &one);
+        return r;
+}
+
+static void forget_host(const struct slimd *d, const struct host *h)
+{
+        for (unsigned int f = 0; f < SLIM_FAMILIES; f++)
+                if (!inaddr_is_none(&h->addr[f]))
+                        map_delete(d, DATAPATH_HOSTS, &h->addr[f]);
 }
 
 /* --- what the maps keep when everything is loaded anew ---------------------------------------- */
@@ -99,12 +148,14 @@ static bool keep_prefix(const void *key, void *userdata)
 {
         const struct slimd *d = userdata;
 
-        for (struct network *n = d->model.networks; n; n = n->hh.next) {
-                struct slim_prefix_key k = prefix_key(n);
+        for (struct network *n = d->model.networks; n; n = n->hh.next)
+                network_each_family(n, f)
+                {
+                        struct slim_prefix_key k = prefix_key(&n->prefix[f]);
 
-                if (memcmp(&k, key, sizeof(k)) == 0)
-                        return true;
-        }
+                        if (memcmp(&k, key, sizeof(k)) == 0)
+                                return true;
+                }
         return false;
 }
 
@@ -113,7 +164,7 @@ static bool keep_host(const void *key, void *userdata)
         const struct slimd *d = userdata;
 
         for (struct host *h = d->model.hosts; h; h = h->hh.next)
-                if (inaddr_equal(&h->addr, key))
+                if (inaddr_is_one_of(key, h->addr))
                         return true;
         return false;
 }
@@ -160,10 +211,8 @@ static int apply_network(struct slimd *d, const char *name, const char *value)
         int r;
 
         if (old) {
-                struct slim_prefix_key key = prefix_key(old);
-
                 if (!value)
-                        map_delete(d, DATAPATH_PREFIXES, &key);
+                        forget_prefixes(d, old);
                 host_network_down(d, old);
         }
         if (!value) {
@@ -174,11 +223,8 @@ static int apply_network(struct slimd *d, const char *name, const char *value)
         r = network_from_json(name, value, &n);
         if (r == 0)
                 r = model_put_network(&d->model, &n, &old);
-        if (r == 0) {
-                struct slim_prefix_key key = prefix_key(old);
-
-                r = map_put(d, DATAPATH_PREFIXES, &key, &old->id);
-        }
+        if (r == 0)
+                r = put_prefixes(d, old);
         if (r == 0)
                 r = host_network_up(d, old);
         return r < 0 ? r : host_nat_update(d);
@@ -187,11 +233,10 @@ static int apply_network(struct slimd *d, const char *name, const char *value)
 static int apply_host(struct slimd *d, const char *name, const char *value)
 {
         struct host h, *old = model_host(&d->model, name);
-        uint32_t one = 1;
         int r;
 
         if (old && !value) {
-                map_delete(d, DATAPATH_HOSTS, &old->addr);
+                forget_host(d, old);
                 model_drop_host(&d->model, old);
         }
         if (!value)
@@ -199,10 +244,10 @@ static int apply_host(struct slimd *d, const char *name, const char *value)
         r = host_from_json(name, value, &h);
         if (r < 0)
                 return r;
-        if (old && !inaddr_equal(&old->addr, &h.addr))
-                map_delete(d, DATAPATH_HOSTS, &old->addr);
+        if (old && !addrs_equal(old->addr, h.addr))
+                forget_host(d, old);
         r = model_put_host(&d->model, &h, &old);
-        return r < 0 ? r : map_put(d, DATAPATH_HOSTS, &h.addr, &one);
+        return r < 0 ? r : put_host(d, old);
 }
 
 static int apply_endpoint(struct slimd *d, const char *id_text, const char *value)
@@ -225,7 +270,7 @@ static int apply_endpoint(struct slimd *d, const char *id_text, const char *valu
         r = endpoint_from_json((uint32_t)id, value, &e);
         if (r < 0)
                 return r;
-        if (old && (old->network_id != e.network_id || !inaddr_equal(&old->addr, &e.addr)))
+        if (old && (old->network_id != e.network_id || !addrs_equal(old->addr, e.addr)))
                 mirror_forget_endpoint(d, old);
         r = model_put_endpoint(&d->model, &e, &old);
         return r < 0 ? r : mirror_endpoint(d, old);

@@ -91,7 +91,7 @@ struct endpoint *model_endpoint_by_addr(const struct model *m, uint32_t network_
                                         const union slim_addr *addr)
 {
         for (struct endpoint *e = m->endpoints; e; e = e->hh.next)
-                if (e->network_id == network_id && inaddr_equal(&e->addr, addr))
+                if (e->network_id == network_id && inaddr_is_one_of(addr, e->addr))
                         return e;
         return NULL;
 }
@@ -192,49 +192,114 @@ static int copy_name(char to[NAME_LEN_MAX + 1], const char *from)
         return 0;
 }
 
+bool addrs_equal(const union slim_addr a[SLIM_FAMILIES], const union slim_addr b[SLIM_FAMILIES])
+{
+        return inaddr_equal(&a[SLIM_V4], &b[SLIM_V4]) && inaddr_equal(&a[SLIM_V6], &b[SLIM_V6]);
+}
+
+void addrs_format(const union slim_addr a[SLIM_FAMILIES], char buf[SLIM_FAMILIES][INADDR_TEXT_MAX],
+                  const char *ret[SLIM_FAMILIES])
+{
+        for (unsigned int f = 0; f < SLIM_FAMILIES; f++)
+                ret[f] = inaddr_is_none(&a[f]) ? NULL : inaddr_format(&a[f], buf[f]);
+}
+
+/* Back from the texts of both families, of which at least one is there. */
+static int addrs_parse(const char *const text[SLIM_FAMILIES], union slim_addr ret[SLIM_FAMILIES])
+{
+        union slim_addr a[SLIM_FAMILIES] = {};
+
+        for (unsigned int f = 0; f < SLIM_FAMILIES; f++) {
+                if (!text[f])
+                        continue;
+                if (inaddr_parse(text[f], &a[f]) < 0 || inaddr_is_none(&a[f]) ||
+                    inaddr_family(&a[f]) != f)
+                        return -EBADMSG;
+        }
+        if (!text[SLIM_V4] && !text[SLIM_V6])
+                return -EBADMSG;
+        memcpy(ret, a, sizeof(a));
+        return 0;
+}
+
+/* One family's prefix and block length, as numbers on the 16 bytes. Absent: nothing is set. */
+static int prefix_parse(const char *text, json_int_t bits, enum slim_family family,
+                        struct inaddr_prefix *ret, uint8_t *ret_bits)
+{
+        struct inaddr_prefix p;
+
+        if (!text)
+                return 0;
+        if (inaddr_prefix_parse(text, &p) < 0 || !p.bits || inaddr_family(&p.addr) != family ||
+            (family == SLIM_V4 && p.bits < 96) || bits < p.bits || bits > 128)
+                return -EBADMSG;
+        *ret = p;
+        *ret_bits = (uint8_t)bits;
+        return 0;
+}
+
 char *network_to_json(const struct network *n)
 {
-        char prefix[INADDR_TEXT_MAX];
+        static const char *const names[SLIM_FAMILIES][2] = {
+            [SLIM_V4] = {"prefix", "block_bits"},
+            [SLIM_V6] = {"prefix6", "block_bits6"},
+        };
+        json_t *j = json_pack("{s:I}", "id", (json_int_t)n->id);
 
-        return dump_and_unref(json_pack("{s:I, s:s, s:i}", "id", (json_int_t)n->id, "prefix",
-                                        inaddr_prefix_format(&n->prefix, prefix), "block_bits",
-                                        (int)n->block_bits));
+        network_each_family(n, f)
+        {
+                char prefix[INADDR_TEXT_MAX];
+
+                json_object_set_new(j, names[f][0],
+                                    json_string(inaddr_prefix_format(&n->prefix[f], prefix)));
+                json_object_set_new(j, names[f][1], json_integer(n->block_bits[f]));
+        }
+        return dump_and_unref(j);
 }
 
 int network_from_json(const char *name, const char *text, struct network *ret)
 {
         _cleanup_json_ json_t *j = json_loads(text, 0, NULL);
+        const char *prefix[SLIM_FAMILIES] = {};
+        json_int_t id, bits[SLIM_FAMILIES] = {};
         struct network n = {};
-        const char *prefix;
-        json_int_t id, bits;
 
-        if (!j || json_unpack(j, "{s:I, s:s, s:I}", "id", &id, "prefix", &prefix, "block_bits",
-                              &bits) < 0)
+        if (!j || json_unpack(j, "{s:I, s?s, s?I, s?s, s?I}", "id", &id, "prefix", &prefix[SLIM_V4],
+                              "block_bits", &bits[SLIM_V4], "prefix6", &prefix[SLIM_V6],
+                              "block_bits6", &bits[SLIM_V6]) < 0)
                 return -EBADMSG;
-        if (copy_name(n.name, name) < 0 || inaddr_prefix_parse(prefix, &n.prefix) < 0 || id < 1 ||
-            id > 0xffffff || bits < n.prefix.bits || bits > 128)
+        if (copy_name(n.name, name) < 0 || id < 1 || id > 0xffffff ||
+            (!prefix[SLIM_V4] && !prefix[SLIM_V6]))
                 return -EBADMSG;
+        for (unsigned int f = 0; f < SLIM_FAMILIES; f++)
+                if (prefix_parse(prefix[f], bits[f], (enum slim_family)f, &n.prefix[f],
+                                 &n.block_bits[f]) < 0)
+                        return -EBADMSG;
         n.id = (uint32_t)id;
-        n.block_bits = (uint8_t)bits;
         *ret = n;
         return 0;
 }
 
 char *host_to_json(const struct host *h)
 {
-        char addr[INADDR_TEXT_MAX];
+        char buf[SLIM_FAMILIES][INADDR_TEXT_MAX];
+        const char *addr[SLIM_FAMILIES];
 
-        return dump_and_unref(json_pack("{s:s}", "address", inaddr_format(&h->addr, addr)));
+        addrs_format(h->addr, buf, addr);
+        return dump_and_unref(
+            json_pack("{s:s*, s:s*}", "address", addr[SLIM_V4], "address6", addr[SLIM_V6]));
 }
 
 int host_from_json(const char *name, const char *text, struct host *ret)
 {
         _cleanup_json_ json_t *j = json_loads(text, 0, NULL);
+        const char *addr[SLIM_FAMILIES] = {};
         struct host h = {};
-        const char *addr;
 
-        if (!j || json_unpack(j, "{s:s}", "address", &addr) < 0 || copy_name(h.name, name) < 0 ||
-            inaddr_parse(addr, &h.addr) < 0)
+        if (!j ||
+            json_unpack(j, "{s?s, s?s}", "address", &addr[SLIM_V4], "address6", &addr[SLIM_V6]) <
+                0 ||
+            copy_name(h.name, name) < 0 || addrs_parse(addr, h.addr) < 0)
                 return -EBADMSG;
         *ret = h;
         return 0;
@@ -247,13 +312,16 @@ const char *endpoint_kind(const struct endpoint *e)
 
 char *endpoint_to_json(const struct endpoint *e)
 {
-        char addr[INADDR_TEXT_MAX], host_addr[INADDR_TEXT_MAX];
+        char buf[SLIM_FAMILIES][INADDR_TEXT_MAX], host_buf[SLIM_FAMILIES][INADDR_TEXT_MAX];
+        const char *addr[SLIM_FAMILIES], *host[SLIM_FAMILIES];
         json_t *j;
 
-        j = json_pack("{s:s, s:s, s:I, s:s, s:s, s:s, s:s}", "name", e->name, "network", e->network,
-                      "network_id", (json_int_t)e->network_id, "address",
-                      inaddr_format(&e->addr, addr), "host", e->host, "host_address",
-                      inaddr_format(&e->host_addr, host_addr), "kind", endpoint_kind(e));
+        addrs_format(e->addr, buf, addr);
+        addrs_format(e->host_addr, host_buf, host);
+        j = json_pack("{s:s, s:s, s:I, s:s*, s:s*, s:s, s:s*, s:s*, s:s}", "name", e->name,
+                      "network", e->network, "network_id", (json_int_t)e->network_id, "address",
+                      addr[SLIM_V4], "address6", addr[SLIM_V6], "host", e->host, "host_address",
+                      host[SLIM_V4], "host_address6", host[SLIM_V6], "kind", endpoint_kind(e));
         if (j && e->publish.n)
                 json_object_set_new(j, "publish", publications_to_json(&e->publish));
         return dump_and_unref(j);
@@ -262,18 +330,21 @@ char *endpoint_to_json(const struct endpoint *e)
 int endpoint_from_json(uint32_t id, const char *text, struct endpoint *ret)
 {
         _cleanup_json_ json_t *j = json_loads(text, 0, NULL);
-        const char *name, *network, *addr, *host, *host_addr, *kind;
+        const char *name, *network, *host, *kind;
+        const char *addr[SLIM_FAMILIES] = {}, *host_addr[SLIM_FAMILIES] = {};
         char problem[PUBLICATION_PROBLEM_MAX];
         struct endpoint e = {.id = id};
         json_int_t network_id;
 
-        if (!j || json_unpack(j, "{s:s, s:s, s:I, s:s, s:s, s:s, s:s}", "name", &name, "network",
-                              &network, "network_id", &network_id, "address", &addr, "host", &host,
-                              "host_address", &host_addr, "kind", &kind) < 0)
+        if (!j || json_unpack(j, "{s:s, s:s, s:I, s?s, s?s, s:s, s?s, s?s, s:s}", "name", &name,
+                              "network", &network, "network_id", &network_id, "address",
+                              &addr[SLIM_V4], "address6", &addr[SLIM_V6], "host", &host,
+                              "host_address", &host_addr[SLIM_V4], "host_address6",
+                              &host_addr[SLIM_V6], "kind", &kind) < 0)
                 return -EBADMSG;
         if (copy_name(e.name, name) < 0 || copy_name(e.network, network) < 0 ||
-            copy_name(e.host, host) < 0 || inaddr_parse(addr, &e.addr) < 0 ||
-            inaddr_parse(host_addr, &e.host_addr) < 0 || network_id < 1 || network_id > 0xffffff)
+            copy_name(e.host, host) < 0 || addrs_parse(addr, e.addr) < 0 ||
+            addrs_parse(host_addr, e.host_addr) < 0 || network_id < 1 || network_id > 0xffffff)
                 return -EBADMSG;
         e.slim = strcmp(kind, "slim") == 0;
         e.is_host = strcmp(kind, "host") == 0;

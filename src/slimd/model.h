@@ -4,14 +4,18 @@
  * What slimd knows of the cluster: networks, hosts and endpoints as the store has them, and the
  * store's keys and values for each. Nothing here talks to the store or the kernel.
  *
- *     slim/networks/NAME             {"id", "prefix", "block_bits"}
- *     slim/hosts/NAME                {"address"}                      on the host's lease
+ *     slim/networks/NAME             {"id", "prefix", "block_bits",
+ *                                     "prefix6", "block_bits6"}
+ *     slim/hosts/NAME                {"address", "address6"}          on the host's lease
  *     slim/endpoints/ID              {"name", "network", …}           on the host's lease
  *     slim/names/NETWORK/NAME        ID, so that names of containers  on the host's lease
  *                                    are unique
  *     slim/addresses/NETWORK/ADDRESS ID, so that addresses are        on the host's lease
  *     slim/blocks/NETWORK/PREFIX     host that takes addresses there  on the host's lease
  *     slim/counters/network          the last network id
+ *
+ * Of the members with and without a 6 at least one pair is there: IPv6's and IPv4's.
+ *
  *     slim/key                       {"epoch", "key"}: the cluster key of the SYN option
  */
 #include <jansson.h>
@@ -36,15 +40,16 @@
 struct network {
         char name[NAME_LEN_MAX + 1];
         uint32_t id;
-        struct inaddr_prefix prefix;
-        uint8_t block_bits; /* on the 16 bytes, as in struct inaddr_prefix */
-        UT_hash_handle hh;  /* by name */
+        /* Of each family; bits 0: it has none. */
+        struct inaddr_prefix prefix[SLIM_FAMILIES];
+        uint8_t block_bits[SLIM_FAMILIES]; /* on the 16 bytes, as in struct inaddr_prefix */
+        UT_hash_handle hh;                 /* by name */
 };
 
 struct host {
         char name[NAME_LEN_MAX + 1];
-        union slim_addr addr;
-        UT_hash_handle hh; /* by name */
+        union slim_addr addr[SLIM_FAMILIES]; /* here and below: as in slim-abi.h */
+        UT_hash_handle hh;                   /* by name */
 };
 
 struct endpoint {
@@ -53,8 +58,8 @@ struct endpoint {
         char name[NAME_LEN_MAX + 1];
         char network[NAME_LEN_MAX + 1];
         char host[NAME_LEN_MAX + 1];
-        union slim_addr addr;
-        union slim_addr host_addr;
+        union slim_addr addr[SLIM_FAMILIES];
+        union slim_addr host_addr[SLIM_FAMILIES];
         bool slim;
         bool is_host; /* the host itself, all that is in no container; its name is the host's */
         struct publications publish; /* ports of its host that are its own */
@@ -66,6 +71,11 @@ struct model {
         struct host *hosts;
         struct endpoint *endpoints;
 };
+
+/* for (enum slim_family f …) over those that a network has. */
+#define network_each_family(n, f)                        \
+        for (unsigned int f = 0; f < SLIM_FAMILIES; f++) \
+                if ((n)->prefix[f].bits)
 
 void model_clear(struct model *m);
 
@@ -90,6 +100,12 @@ int model_put_endpoint(struct model *m, const struct endpoint *value, struct end
 void model_drop_network(struct model *m, struct network *n);
 void model_drop_host(struct model *m, struct host *h);
 void model_drop_endpoint(struct model *m, struct endpoint *e);
+
+/* Two sets of addresses, one for each family: are they the same? */
+bool addrs_equal(const union slim_addr a[SLIM_FAMILIES], const union slim_addr b[SLIM_FAMILIES]);
+/* Writes the text of each into a buffer of INADDR_TEXT_MAX; NULL in ret: there is none. */
+void addrs_format(const union slim_addr a[SLIM_FAMILIES], char buf[SLIM_FAMILIES][INADDR_TEXT_MAX],
+                  const char *ret[SLIM_FAMILIES]);
 
 /* Values as JSON text (the caller frees) and back. -EBADMSG for what is not one. */
 const char *endpoint_kind(const struct endpoint *e);

@@ -182,7 +182,8 @@ static int check_one(const struct endpoint *e, const struct network *n, const st
                             "publish %s: at a loopback address only TCP ports of Slim containers "
                             "can be published",
                             text);
-        if (!publication_takes(p, !inaddr_is_v4(&n->prefix.addr)))
+        if (!(n->prefix[SLIM_V4].bits && publication_takes(p, false)) &&
+            !(n->prefix[SLIM_V6].bits && publication_takes(p, true)))
                 return fail(ret_error, -EINVAL,
                             "publish %s: the container has no %s address, which this port needs",
                             text, inaddr_is_v4(&p->addr) ? "IPv4" : "IPv6");
@@ -322,7 +323,9 @@ static void write_match(const struct publication *p, uint16_t port, bool v6, FIL
 /* The container's address of a family, or NULL. */
 static const union slim_addr *address_of(const struct endpoint *e, bool v6)
 {
-        return inaddr_is_v4(&e->addr) != v6 ? &e->addr : NULL;
+        const union slim_addr *a = &e->addr[v6 ? SLIM_V6 : SLIM_V4];
+
+        return inaddr_is_none(a) ? NULL : a;
 }
 
 static void write_translations(const struct slimd *d, bool v6, FILE *f)

@@ -17,29 +17,36 @@
 struct endpoint_keys {
         char id[sizeof(STORE_ENDPOINTS) + 16];
         char name[sizeof(STORE_NAMES) + 2UL * (NAME_LEN_MAX + 1)];
-        char addr[sizeof(STORE_ADDRESSES) + NAME_LEN_MAX + 1 + INADDR_TEXT_MAX];
+        char addr[SLIM_FAMILIES][sizeof(STORE_ADDRESSES) + NAME_LEN_MAX + 1 + INADDR_TEXT_MAX];
         char network[sizeof(STORE_NETWORKS) + NAME_LEN_MAX];
         char id_value[16];
 };
 
 static void endpoint_keys(const struct endpoint *e, struct endpoint_keys *k)
 {
-        char addr[INADDR_TEXT_MAX];
-
-        inaddr_format(&e->addr, addr);
         snprintf(k->id, sizeof(k->id), STORE_ENDPOINTS "%u", e->id);
         snprintf(k->name, sizeof(k->name), STORE_NAMES "%s/%s", e->network, e->name);
-        snprintf(k->addr, sizeof(k->addr), STORE_ADDRESSES "%s/%s", e->network, addr);
+        for (unsigned int f = 0; f < SLIM_FAMILIES; f++) {
+                char addr[INADDR_TEXT_MAX];
+
+                snprintf(k->addr[f], sizeof(k->addr[f]), STORE_ADDRESSES "%s/%s", e->network,
+                         inaddr_format(&e->addr[f], addr));
+        }
         snprintf(k->network, sizeof(k->network), STORE_NETWORKS "%s", e->network);
         snprintf(k->id_value, sizeof(k->id_value), "%u", e->id);
 }
 
-/* Those keys of an endpoint that another may have: 1 or 2 of them. */
-static size_t claims(const struct endpoint *e, const struct endpoint_keys *k, const char *ret[2])
+#define CLAIMS_MAX (SLIM_FAMILIES + 1)
+
+/* Those keys of an endpoint that another may have: its addresses and its name. How many. */
+static size_t claims(const struct endpoint *e, const struct endpoint_keys *k,
+                     const char *ret[CLAIMS_MAX])
 {
         size_t n = 0;
 
-        ret[n++] = k->addr;
+        for (unsigned int f = 0; f < SLIM_FAMILIES; f++)
+                if (!inaddr_is_none(&e->addr[f]))
+                        ret[n++] = k->addr[f];
         if (!e->is_host)
                 ret[n++] = k->name;
         return n;
@@ -49,8 +56,8 @@ static int put_endpoint(struct slimd *d, const struct endpoint *e, const struct 
                         const struct store_compare *compare, size_t n)
 {
         _cleanup_free_ char *value = endpoint_to_json(e);
-        struct store_op ops[3] = {{.key = k->id, .value = value, .lease = d->lease}};
-        const char *claimed[2];
+        struct store_op ops[1 + CLAIMS_MAX] = {{.key = k->id, .value = value, .lease = d->lease}};
+        const char *claimed[CLAIMS_MAX];
         size_t n_claimed = claims(e, k, claimed);
 
         if (!value)
@@ -73,11 +80,11 @@ int registry_publish(struct slimd *d, const struct endpoint *e)
         if (r < 0)
                 return r == -ENOENT ? -ENETUNREACH : r;
 
-        struct store_compare compare[4] = {
+        struct store_compare compare[2 + CLAIMS_MAX] = {
             {.key = k.network, .revision = network},
             {.key = k.id},
         };
-        const char *claimed[2];
+        const char *claimed[CLAIMS_MAX];
         size_t n = claims(e, &k, claimed);
 
         for (size_t i = 0; i < n; i++)
@@ -87,8 +94,8 @@ int registry_publish(struct slimd *d, const struct endpoint *e)
 
 int registry_republish(struct slimd *d, const struct endpoint *e)
 {
-        const char *keys[2];
-        struct store_compare compare[2] = {};
+        const char *keys[CLAIMS_MAX];
+        struct store_compare compare[CLAIMS_MAX] = {};
         struct endpoint_keys k;
         size_t n;
 
@@ -112,10 +119,10 @@ int registry_republish(struct slimd *d, const struct endpoint *e)
 /* Deletes the endpoint's keys; a name or an address that another has by now stays. */
 static int delete_keys(struct slimd *d, const struct endpoint *e)
 {
-        struct store_compare compare[2];
-        struct store_op ops[3];
+        struct store_compare compare[CLAIMS_MAX];
+        struct store_op ops[1 + CLAIMS_MAX];
         struct endpoint_keys k;
-        const char *claimed[2];
+        const char *claimed[CLAIMS_MAX];
         size_t n = 0, n_claimed;
 
         endpoint_keys(e, &k);
@@ -172,15 +179,24 @@ int registry_withdraw(struct slimd *d, const struct endpoint *e)
 
 /* --- networks --------------------------------------------------------------------------------- */
 
-int registry_create_network(struct slimd *d, const char *name, const struct inaddr_prefix *prefix,
-                            uint8_t block_bits, struct network **ret, const char **ret_other)
+static bool overlap(const struct network *a, const struct network *b)
 {
-        struct network n = {.prefix = *prefix, .block_bits = block_bits};
+        network_each_family(a, f)
+        {
+                if (b->prefix[f].bits && inaddr_prefix_overlaps(&a->prefix[f], &b->prefix[f]))
+                        return true;
+        }
+        return false;
+}
+
+int registry_create_network(struct slimd *d, const struct network *wanted, struct network **ret,
+                            const char **ret_other)
+{
+        struct network n = *wanted;
         char key[sizeof(STORE_NETWORKS) + NAME_LEN_MAX];
         int r;
 
-        snprintf(key, sizeof(key), STORE_NETWORKS "%s", name);
-        snprintf(n.name, sizeof(n.name), "%s", name);
+        snprintf(key, sizeof(key), STORE_NETWORKS "%s", n.name);
         for (int tries = 0; tries < 16; tries++) {
                 _cleanup_free_ char *counter = NULL, *value = NULL;
                 char id_text[16];
@@ -191,10 +207,10 @@ int registry_create_network(struct slimd *d, const char *name, const struct inad
                 if (r < 0)
                         return r;
                 *ret_other = NULL;
-                if (model_network(&d->model, name))
+                if (model_network(&d->model, n.name))
                         return -EEXIST;
                 for (struct network *o = d->model.networks; o; o = o->hh.next)
-                        if (inaddr_prefix_overlaps(&o->prefix, prefix)) {
+                        if (overlap(o, &n)) {
                                 *ret_other = o->name;
                                 return -EEXIST;
                         }
@@ -228,7 +244,7 @@ int registry_create_network(struct slimd *d, const char *name, const struct inad
                 r = cluster_sync(d);
                 if (r < 0)
                         return r;
-                *ret = model_network(&d->model, name);
+                *ret = model_network(&d->model, n.name);
                 return *ret ? 0 : -ENOENT; /* removed again already */
         }
         return -EAGAIN;

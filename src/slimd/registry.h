@@ -6,7 +6,7 @@
 #include "slimd.h"
 
 /*
- * Publishes an endpoint of this host under its three keys, all new. -EAGAIN: one of them exists.
+ * Publishes an endpoint of this host under its keys, all new. -EAGAIN: one of them exists.
  * -ENETUNREACH: its network has gone meanwhile.
  */
 int registry_publish(struct slimd *d, const struct endpoint *e);
@@ -17,8 +17,9 @@ int registry_withdraw(struct slimd *d, const struct endpoint *e);
 /* The store's part of that alone. */
 int registry_delete(struct slimd *d, const struct endpoint *e);
 
-/* -EEXIST: the name or (named in *ret_other) an overlapping network. */
-int registry_create_network(struct slimd *d, const char *name, const struct inaddr_prefix *prefix,
-                            uint8_t block_bits, struct network **ret, const char **ret_other);
+/* All of a network but its id, which is chosen. -EEXIST: the name or (named in *ret_other) an
+ * overlapping network. */
+int registry_create_network(struct slimd *d, const struct network *wanted, struct network **ret,
+                            const char **ret_other);
 /* -ENOENT, -EBUSY: it has endpoints. */
 int registry_remove_network(struct slimd *d, const char *name);

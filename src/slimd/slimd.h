@@ -44,7 +44,7 @@ struct slimd {
 
         struct netlink *nl;
         struct netlink_link underlay;
-        union slim_addr underlay_addr;
+        union slim_addr underlay_addr[SLIM_FAMILIES]; /* at least one */
         uint32_t vxlan_ifindex;
         uint32_t container_mtu;
         struct datapath *dp;

@@ -84,17 +84,18 @@ void stack_down(struct slimd *d)
 
 /* --- the host's endpoints --------------------------------------------------------------------- */
 
-/* A network of one block is too small for each host to take an address of it. */
-static bool is_divided(const struct network *n)
+/* A prefix of one block is too small for each host to take an address of it. */
+static bool is_divided(const struct network *n, enum slim_family f)
 {
-        return n->block_bits > n->prefix.bits;
+        return n->prefix[f].bits && n->block_bits[f] > n->prefix[f].bits;
 }
 
 static int publish_in(struct slimd *d, const struct network *n)
 {
-        struct endpoint e = {.is_host = true, .network_id = n->id, .host_addr = d->underlay_addr};
-        int r;
+        struct endpoint e = {.is_host = true, .network_id = n->id};
+        int r = 0;
 
+        memcpy(e.host_addr, d->underlay_addr, sizeof(e.host_addr));
         snprintf(e.name, sizeof(e.name), "%s", d->opt.host_name);
         snprintf(e.host, sizeof(e.host), "%s", d->opt.host_name);
         snprintf(e.network, sizeof(e.network), "%s", n->name);
@@ -102,7 +103,9 @@ static int publish_in(struct slimd *d, const struct network *n)
                 if (getrandom(&e.id, sizeof(e.id), 0) != sizeof(e.id))
                         return -errno;
         } while (e.id == 0 || model_endpoint(&d->model, e.id));
-        r = address_pick(d, n, &e.addr);
+        for (unsigned int f = 0; r == 0 && f < SLIM_FAMILIES; f++)
+                if (is_divided(n, (enum slim_family)f))
+                        r = address_pick(d, n, (enum slim_family)f, &e.addr[f]);
         return r < 0 ? r : registry_publish(d, &e);
 }
 
@@ -169,7 +172,8 @@ int stack_publish(struct slimd *d)
                 model_drop_endpoint(&d->model, e);
         }
         for (struct network *n = d->model.networks; n; n = n->hh.next) {
-                if (!is_divided(n) || model_host_endpoint(&d->model, n->name, d->opt.host_name))
+                if ((!is_divided(n, SLIM_V4) && !is_divided(n, SLIM_V6)) ||
+                    model_host_endpoint(&d->model, n->name, d->opt.host_name))
                         continue;
                 r = publish_in(d, n);
                 if (r == 0 || r == -EAGAIN) /* somebody else took the address */
@@ -182,37 +186,47 @@ int stack_publish(struct slimd *d)
         return written;
 }
 
-const union slim_addr *stack_source(const struct slimd *d, const char *network)
+const union slim_addr *stack_source(const struct slimd *d, const char *network, enum slim_family f)
 {
         const struct endpoint *e = model_host_endpoint(&d->model, network, d->opt.host_name);
 
-        return e ? &e->addr : NULL;
+        return e && !inaddr_is_none(&e->addr[f]) ? &e->addr[f] : NULL;
 }
 
-static struct netlink_route overlay_route(const struct slimd *d, const struct network *n)
+static struct netlink_route overlay_route(const struct slimd *d, const struct network *n,
+                                          enum slim_family f)
 {
         return (struct netlink_route){
-            .dst = n->prefix.addr,
-            .dst_bits = inaddr_is_v4(&n->prefix.addr) ? n->prefix.bits - 96 : n->prefix.bits,
+            .dst = n->prefix[f].addr,
+            .dst_bits = (uint8_t)inaddr_prefix_len(&n->prefix[f]),
             .ifindex = d->vxlan_ifindex,
-            .source = stack_source(d, n->name),
+            .source = stack_source(d, n->name, f),
             .table = TABLE_OVERLAY,
         };
 }
 
 int stack_network_up(struct slimd *d, const struct network *n)
 {
-        struct netlink_route route = overlay_route(d, n);
+        network_each_family(n, f)
+        {
+                struct netlink_route route = overlay_route(d, n, (enum slim_family)f);
+                int r = netlink_route_add(d->nl, &route);
 
-        return netlink_route_add(d->nl, &route);
+                if (r < 0)
+                        return r;
+        }
+        return 0;
 }
 
 void stack_network_down(struct slimd *d, const struct network *n)
 {
-        struct netlink_route route = overlay_route(d, n);
+        network_each_family(n, f)
+        {
+                struct netlink_route route = overlay_route(d, n, (enum slim_family)f);
 
-        route.source = NULL;
-        (void)netlink_route_del(d->nl, &route);
+                route.source = NULL;
+                (void)netlink_route_del(d->nl, &route);
+        }
 }
 
 static uint8_t host_bits(const union slim_addr *a)
@@ -223,14 +237,20 @@ static uint8_t host_bits(const union slim_addr *a)
 int stack_endpoint_up(struct slimd *d, const struct endpoint *e)
 {
         const struct network *n = model_network(&d->model, e->network);
-        struct slim_device self = {.endpoint = e->id, .network = e->network_id, .addr = e->addr};
+        struct slim_device self = {.endpoint = e->id, .network = e->network_id};
         int r;
+
+        memcpy(self.addr, e->addr, sizeof(self.addr));
 
         if (!n)
                 return 0; /* just removed: stack_publish() will see */
-        r = netlink_addr_add(d->nl, d->vxlan_ifindex, &e->addr, host_bits(&e->addr));
-        if (r < 0 && r != -EEXIST)
-                return r;
+        for (unsigned int f = 0; f < SLIM_FAMILIES; f++) {
+                if (inaddr_is_none(&e->addr[f]))
+                        continue;
+                r = netlink_addr_add(d->nl, d->vxlan_ifindex, &e->addr[f], host_bits(&e->addr[f]));
+                if (r < 0 && r != -EEXIST)
+                        return r;
+        }
         r = stack_network_up(d, n);
         if (r < 0)
                 return r;
@@ -247,5 +267,8 @@ void stack_endpoint_down(struct slimd *d, const struct endpoint *e)
                 return;
         (void)bpf_map_delete_elem(datapath_map_fd(d->dp, DATAPATH_HOST_ENDPOINTS), &e->network_id);
         /* With the address go the routes that have it for their source. */
-        (void)netlink_addr_del(d->nl, d->vxlan_ifindex, &e->addr, host_bits(&e->addr));
+        for (unsigned int f = 0; f < SLIM_FAMILIES; f++)
+                if (!inaddr_is_none(&e->addr[f]))
+                        (void)netlink_addr_del(d->nl, d->vxlan_ifindex, &e->addr[f],
+                                               host_bits(&e->addr[f]));
 }

@@ -3,7 +3,7 @@
 /*
  * The host's own network stack as a part of the overlays.
  *
- * A host is an endpoint of every network of more than one block: its overlay address is on the
+ * A host is an endpoint of every network of more than one block: its overlay addresses are on the
  * VXLAN device, and what its processes send to the overlay goes there, where a program
  * (encap.bpf.c) gives it the tunnel's key. The packets of swapped sockets that talk to plain
  * containers go the same way. What arrives for either is marked by the programs, and a rule has the
@@ -34,8 +34,9 @@ int stack_publish(struct slimd *d);
 int stack_network_up(struct slimd *d, const struct network *n);
 void stack_network_down(struct slimd *d, const struct network *n);
 
-/* This host's own address in a network, or NULL. The model's. */
-const union slim_addr *stack_source(const struct slimd *d, const char *network);
+/* This host's own address of a family in a network, or NULL. The model's. */
+const union slim_addr *stack_source(const struct slimd *d, const char *network,
+                                    enum slim_family family);
 
 /* This host's endpoint in a network has come into, or goes from, the model. */
 int stack_endpoint_up(struct slimd *d, const struct endpoint *e);

@@ -99,26 +99,27 @@ static void _noreturn_ exec_broker(const struct supervisor *s, const char **argv
 
 static int supervisor_start(struct supervisor *s)
 {
-        char endpoint[16], network[16], addr[INADDR_TEXT_MAX], reserved[16];
-        const char *argv[] = {s->d->opt.broker,
-                              "--endpoint",
-                              endpoint,
-                              "--network",
-                              network,
-                              "--address",
-                              addr,
-                              "--reserved",
-                              reserved,
-                              s->endpoint->slim ? NULL : "--hold",
-                              NULL};
+        char endpoint[16], network[16], reserved[16], buf[SLIM_FAMILIES][INADDR_TEXT_MAX];
+        const char *addr[SLIM_FAMILIES];
+        const char *argv[9 + 2 * SLIM_FAMILIES] = {
+            s->d->opt.broker, "--endpoint", endpoint, "--network", network, "--reserved", reserved};
+        size_t n = 7;
         _cleanup_close_ int pidfd = -1;
         pid_t pid;
         int r;
 
         snprintf(endpoint, sizeof(endpoint), "%u", s->endpoint->id);
         snprintf(network, sizeof(network), "%u", s->endpoint->network_id);
-        inaddr_format(&s->endpoint->addr, addr);
         snprintf(reserved, sizeof(reserved), "%zu", s->reserved->n);
+        addrs_format(s->endpoint->addr, buf, addr);
+        for (unsigned int f = 0; f < SLIM_FAMILIES; f++) {
+                if (!addr[f])
+                        continue;
+                argv[n++] = "--address";
+                argv[n++] = addr[f];
+        }
+        if (!s->endpoint->slim)
+                argv[n++] = "--hold";
         pid = fork();
         if (pid < 0)
                 return -errno;

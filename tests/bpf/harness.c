@@ -75,6 +75,20 @@ union slim_addr harness_addr(const char *text)
         return a;
 }
 
+void harness_addrs(union slim_addr ret[SLIM_FAMILIES], const char *texts)
+{
+        char copy[128], *save = NULL;
+
+        memset(ret, 0, SLIM_FAMILIES * sizeof(ret[0]));
+        assert_true(strlen(texts) < sizeof(copy));
+        strcpy(copy, texts);
+        for (char *text = strtok_r(copy, " ", &save); text; text = strtok_r(NULL, " ", &save)) {
+                union slim_addr a = harness_addr(text);
+
+                ret[inaddr_family(&a)] = a;
+        }
+}
+
 void harness_put(const struct bpf_map *map, const void *key, const void *value)
 {
         assert_int_equal(bpf_map_update_elem(bpf_map__fd(map), key, value, BPF_ANY), 0);
@@ -97,9 +111,12 @@ unsigned int harness_entries(const struct bpf_map *map)
 
 void harness_endpoint(struct slim_bpf *skel, const struct slim_endpoint *e)
 {
-        struct slim_endpoint_key key = {.network = e->network, .addr = e->addr};
+        for (unsigned int f = 0; f < SLIM_FAMILIES; f++) {
+                struct slim_endpoint_key key = {.network = e->network, .addr = e->addr[f]};
 
-        harness_put(skel->maps.endpoints, &key, e);
+                if (!inaddr_is_none(&e->addr[f]))
+                        harness_put(skel->maps.endpoints, &key, e);
+        }
         harness_put(skel->maps.identities, &e->id, e);
 }
 

@@ -37,6 +37,9 @@ uint32_t harness_random(void);
 
 union slim_addr harness_addr(const char *text);
 
+/* "10.1.0.5", "fd00::5", "10.1.0.5 fd00::5": into an array that has one for each family. */
+void harness_addrs(union slim_addr ret[SLIM_FAMILIES], const char *texts);
+
 void harness_put(const struct bpf_map *map, const void *key, const void *value);
 bool harness_get(const struct bpf_map *map, const void *key, void *ret_value);
 /* How many entries a map has. */

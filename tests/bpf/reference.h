@@ -23,6 +23,7 @@ struct reference_syn {
         uint16_t wire_server_port;
         uint8_t client_host[16];
         uint32_t sequence;
+        uint32_t six; /* 1: an overlay connection of IPv6; 0: of IPv4 */
 };
 
 static inline uint64_t reference_rotl(uint64_t x, int b)
@@ -112,7 +113,8 @@ static inline void reference_mac(const struct reference_syn *s, const uint8_t ke
         at = reference_put16(at, s->wire_client_port);
         at = reference_put16(at, s->wire_server_port);
         memcpy(at, s->client_host, 16);
-        reference_put32(at + 16, s->sequence);
+        at = reference_put32(at + 16, s->sequence);
+        reference_put32(at, s->six);
         hash = reference_siphash(key, in, sizeof(in));
         for (int i = 0; i < 4; i++)
                 ret_mac[i] = (uint8_t)(hash >> (8 * i));
@@ -127,7 +129,7 @@ static inline void reference_option(const struct reference_syn *s, const uint8_t
 
         *at++ = 254;
         *at++ = REFERENCE_OPTION_LEN;
-        at = reference_put16(at, 0x511e);
+        at = reference_put16(at, s->six ? 0x511f : 0x511e);
         at = reference_put32(at, s->client_endpoint);
         at = reference_put16(at, s->client_port);
         at = reference_put16(at, s->server_port);
@@ -161,7 +163,8 @@ static inline int reference_find(const uint8_t *options, size_t len)
                 size = at[1];
                 if (size < 2 || size > left)
                         return REFERENCE_MALFORMED;
-                if (at[0] == 254 && size >= 4 && at[2] == 0x51 && at[3] == 0x1e) {
+                if (at[0] == 254 && size >= 4 && at[2] == 0x51 &&
+                    (at[3] == 0x1e || at[3] == 0x1f)) {
                         if (slim || size != REFERENCE_OPTION_LEN)
                                 return REFERENCE_MALFORMED;
                         slim = at;

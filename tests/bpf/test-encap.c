@@ -155,16 +155,17 @@ static void endpoint(uint32_t id, uint32_t network, const char *addr, const char
         struct slim_endpoint e = {
             .id = id,
             .network = network,
-            .addr = harness_addr(addr),
-            .host = harness_addr(host),
             .flags = ifindex ? SLIM_ENDPOINT_LOCAL : 0,
             .ifindex = ifindex,
         };
 
+        harness_addrs(e.addr, addr);
+        harness_addrs(e.host, host);
         harness_endpoint(skel, &e);
         if (ifindex) {
-                struct slim_device d = {.endpoint = id, .network = network, .addr = e.addr};
+                struct slim_device d = {.endpoint = id, .network = network};
 
+                memcpy(d.addr, e.addr, sizeof(d.addr));
                 harness_put(skel->maps.devices, &ifindex, &d);
         }
 }
@@ -284,8 +285,7 @@ static void test_container_spoofed(void **state)
 {
         static const char *const others[] = {"10.1.0.6",  "10.1.0.7",  "0.0.0.0",
                                              "127.0.0.1", "192.0.2.8", "255.255.255.255"};
-        struct slim_device six = {
-            .endpoint = 1, .network = NETWORK, .addr = harness_addr("fd00::5")};
+        struct slim_device six = {.endpoint = 1, .network = NETWORK};
         struct packet p;
 
         for (unsigned int bit = 0; bit < 32; bit++) {
@@ -300,7 +300,7 @@ static void test_container_spoofed(void **state)
                 container_drop(&p, if_a, SLIM_REASON_ENCAP_SPOOFED);
         }
         /* A device of an IPv6 address has no IPv4 one, though four of its bytes look alike. */
-        memcpy(&six.addr.b[12], &harness_addr("10.1.0.5").b[12], 4);
+        harness_addrs(six.addr, "fd00::a01:5");
         harness_put(skel->maps.devices, &if_a, &six);
         p = between("10.1.0.5", "10.1.0.6");
         container_drop(&p, if_a, SLIM_REASON_ENCAP_SPOOFED);
@@ -317,7 +317,7 @@ static void test_container_bad_packet(void **state)
                 container_drop(&p, if_a, SLIM_REASON_ENCAP_BAD_PACKET);
         }
         p.ethertype = 0;
-        container_drop(&six, if_a, SLIM_REASON_ENCAP_BAD_PACKET);
+        container_drop(&six, if_a, SLIM_REASON_ENCAP_SPOOFED);
         for (unsigned int version = 0; version < 16; version++) {
                 size_t len = packet_build(&p, data);
 
@@ -384,7 +384,7 @@ static void test_vxlan_bad_packet(void **state)
         assert_int_equal(harness_run_tc(skel->progs.slim_from_vxlan, data, len, VXLAN_IFINDEX),
                          TC_ACT_SHOT);
         harness_counted(skel, SLIM_REASON_ENCAP_BAD_PACKET);
-        vxlan_drop(&six, NETWORK, "192.0.2.9", SLIM_REASON_ENCAP_BAD_PACKET);
+        vxlan_drop(&six, NETWORK, "192.0.2.9", SLIM_REASON_ENCAP_SPOOFED);
         p.ethertype = ETH_P_ARP;
         vxlan_drop(&p, NETWORK, "192.0.2.9", SLIM_REASON_ENCAP_BAD_PACKET);
         p.ethertype = 0;
@@ -453,12 +453,12 @@ static void test_to_the_host(void **state)
         struct slim_endpoint self = {
             .id = 9,
             .network = NETWORK,
-            .addr = harness_addr("10.1.0.1"),
-            .host = harness_addr("192.0.2.8"),
             .flags = SLIM_ENDPOINT_LOCAL | SLIM_ENDPOINT_HOST,
         };
         struct packet p = between("10.1.0.5", "10.1.0.1");
 
+        harness_addrs(self.addr, "10.1.0.1");
+        harness_addrs(self.host, "192.0.2.8");
         harness_endpoint(skel, &self);
         container_goes(&p, if_a, TC_ACT_OK);
         p = between("10.1.0.7", "10.1.0.1");
@@ -505,14 +505,14 @@ static void test_to_vxlan(void **state)
                 p = between("10.1.0.5", nowhere[i]);
                 to_vxlan(&p, TC_ACT_SHOT, SLIM_REASON_ENCAP_NO_ENDPOINT);
         }
-        to_vxlan(&six, TC_ACT_SHOT, SLIM_REASON_ENCAP_BAD_PACKET);
+        to_vxlan(&six, TC_ACT_SHOT, SLIM_REASON_ENCAP_SPOOFED);
         p = between("10.1.0.5", "10.1.0.7");
         p.ethertype = ETH_P_ARP;
         to_vxlan(&p, TC_ACT_SHOT, SLIM_REASON_ENCAP_BAD_PACKET);
-        /* An endpoint whose host is reached over IPv6, which is not covered. */
+        /* An endpoint whose host has IPv6 alone, which this one has not. */
         endpoint(6, NETWORK, "10.1.0.9", "fd00::9", 0);
         p = between("10.1.0.5", "10.1.0.9");
-        to_vxlan(&p, TC_ACT_SHOT, SLIM_REASON_ENCAP_NO_ENDPOINT);
+        to_vxlan(&p, TC_ACT_SHOT, SLIM_REASON_ENCAP_NO_WAY);
 }
 
 /* --- where packets go ------------------------------------------------------------------------- */

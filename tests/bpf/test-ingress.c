@@ -53,11 +53,11 @@ static void endpoint(uint32_t id, uint32_t network, const char *addr, uint32_t f
         struct slim_endpoint e = {
             .id = id,
             .network = network,
-            .addr = harness_addr(addr),
-            .host = harness_addr("192.0.2.9"),
             .flags = flags | SLIM_ENDPOINT_SLIM,
         };
 
+        harness_addrs(e.addr, addr);
+        harness_addrs(e.host, "192.0.2.9");
         harness_endpoint(skel, &e);
 }
 
@@ -244,6 +244,51 @@ static void test_good(void **state)
         assert_int_equal(syn.server_port, 0x0050);
         assert_int_equal(syn.peer_kind, SLIM_PEER_OVERLAY);
         assert_memory_equal(syn.pad, pad, sizeof(pad));
+}
+
+/* The option says of which family the overlay connection is; the wire's is another matter. */
+static void test_families(void **state)
+{
+        static const struct {
+                const char *wire_client, *wire_server;
+        } wires[] = {{"192.0.2.8", "192.0.2.9"}, {"2001:db8::8", "2001:db8::9"}};
+
+        endpoint(CLIENT, 7, "10.1.0.5 fd00::5", 0);
+        endpoint(SERVER, 7, "10.1.0.6 fd00::6", SLIM_ENDPOINT_LOCAL);
+        for (size_t i = 0; i < ARRAY_SIZE(wires); i++)
+                for (uint32_t six = 0; six < 2; six++) {
+                        union slim_addr client = harness_addr(six ? "fd00::5" : "10.1.0.5");
+                        struct packet p = bare();
+                        struct reference_syn s;
+                        struct slim_syn syn;
+
+                        p.from = harness_addr(wires[i].wire_client);
+                        p.to = harness_addr(wires[i].wire_server);
+                        s = claim_of(&p);
+                        s.six = six;
+                        add_slim(&p, &s, key_now);
+                        syn = accepted(&p);
+                        assert_memory_equal(&syn.client_addr, &client, sizeof(client));
+                }
+}
+
+/* An endpoint without an address of the family cannot be at either end of the connection. */
+static void test_family_missing(void **state)
+{
+        struct packet p = bare();
+        struct reference_syn s = claim_of(&p);
+
+        s.six = 1;
+        add_slim(&p, &s, key_now);
+        dropped(&p, SLIM_REASON_SYN_UNKNOWN_SERVER);
+        endpoint(SERVER, 7, "10.1.0.6 fd00::6", SLIM_ENDPOINT_LOCAL);
+        dropped(&p, SLIM_REASON_SYN_UNKNOWN_CLIENT);
+        endpoint(CLIENT, 7, "fd00::5", 0);
+        accepted(&p);
+        p = good();
+        dropped(&p, SLIM_REASON_SYN_UNKNOWN_CLIENT);
+        endpoint(SERVER, 7, "fd00::6", SLIM_ENDPOINT_LOCAL);
+        dropped(&p, SLIM_REASON_SYN_UNKNOWN_SERVER);
 }
 
 /* A SYN that is sent again, and a new one from the same port: the last one's word holds. */
@@ -564,13 +609,13 @@ static void test_every_exid(void **state)
         size_t len = packet_build(&p, data), at = packet_tcp(&p) + 22;
 
         for (unsigned int exid = 0; exid <= 0xffff; exid++) {
-                if (exid == SLIM_OPTION_EXID)
+                if (exid == SLIM_OPTION_EXID || exid == SLIM_OPTION_EXID6)
                         continue;
                 reference_put16(data + at, (uint16_t)exid);
                 assert_int_equal(harness_run_tc(skel->progs.slim_ingress, data, len, 0),
                                  TC_ACT_SHOT);
         }
-        harness_counted_times(skel, SLIM_REASON_SYN_NO_OPTION, 0xffff);
+        harness_counted_times(skel, SLIM_REASON_SYN_NO_OPTION, 0xfffe);
 }
 
 static void test_every_kind(void **state)
@@ -633,7 +678,7 @@ static void test_every_bit_of_the_option(void **state)
                 struct packet p = good_after(linux_options, sizeof(linux_options));
 
                 p.options[20 + bit / 8] ^= (uint8_t)(1U << bit % 8);
-                if (bit >= 32)
+                if (bit >= 32 || bit == 24) /* bit 24: of the other family */
                         dropped(&p, SLIM_REASON_SYN_BAD_MAC);
                 else if (bit / 8 == 1)
                         dropped(&p, SLIM_REASON_SYN_BAD_OPTION);
@@ -940,6 +985,8 @@ int main(void)
         static const struct CMUnitTest tests[] = {
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, no_entries)
             TEST(test_good),
+            TEST(test_families),
+            TEST(test_family_missing),
             TEST(test_again),
             TEST(test_fields),
             TEST(test_every_slim_port),

@@ -151,11 +151,11 @@ static void server_at(const char *addr)
         struct slim_endpoint e = {
             .id = SERVER,
             .network = 7,
-            .addr = harness_addr(addr),
-            .host = harness_addr("192.0.2.8"),
             .flags = SLIM_ENDPOINT_SLIM | SLIM_ENDPOINT_LOCAL,
         };
 
+        harness_addrs(e.addr, addr);
+        harness_addrs(e.host, "192.0.2.8");
         harness_endpoint(skel, &e);
 }
 
@@ -472,15 +472,13 @@ static void test_no_syn(void **state)
         assert_true(has_entry(&t));
         /* And what it says of another port or another container is not for this listener. */
         for (int i = 0; i < 2; i++) {
-                struct slim_endpoint e = {.id = OTHER,
-                                          .network = 7,
-                                          .addr = harness_addr("10.1.0.7"),
-                                          .flags = SLIM_ENDPOINT_LOCAL};
+                struct slim_endpoint e = {.id = OTHER, .network = 7, .flags = SLIM_ENDPOINT_LOCAL};
                 struct slim_syn syn = {.client_endpoint = CLIENT,
                                        .server_endpoint = i ? SERVER : OTHER,
                                        .server_port = i ? VIRTUAL_PORT + 1 : VIRTUAL_PORT,
                                        .peer_kind = OVERLAY};
 
+                harness_addrs(e.addr, "10.1.0.7");
                 harness_endpoint(skel, &e);
                 harness_put(skel->maps.syns, &t, &syn);
                 drops(&t, SLIM_REASON_STEER_NO_LISTENER);

@@ -32,16 +32,22 @@ static struct inaddr_prefix prefix(const char *text)
 
 static struct network a_network(const char *name, uint32_t id, const char *text, uint8_t block)
 {
-        struct network n = {.id = id, .prefix = prefix(text), .block_bits = block};
+        struct inaddr_prefix p = prefix(text);
+        enum slim_family f = inaddr_family(&p.addr);
+        struct network n = {.id = id};
 
+        n.prefix[f] = p;
+        n.block_bits[f] = block;
         strcpy(n.name, name);
         return n;
 }
 
 static struct host a_host(const char *name, const char *text)
 {
-        struct host h = {.addr = addr(text)};
+        union slim_addr a = addr(text);
+        struct host h = {};
 
+        h.addr[inaddr_family(&a)] = a;
         strcpy(h.name, name);
         return h;
 }
@@ -49,14 +55,15 @@ static struct host a_host(const char *name, const char *text)
 static struct endpoint an_endpoint(uint32_t id, const char *network, const char *name,
                                    const char *text)
 {
+        union slim_addr a = addr(text);
         struct endpoint e = {
             .id = id,
             .network_id = 7,
-            .addr = addr(text),
-            .host_addr = addr("192.0.2.1"),
+            .host_addr[SLIM_V4] = addr("192.0.2.1"),
             .slim = true,
         };
 
+        e.addr[inaddr_family(&a)] = a;
         strcpy(e.name, name);
         strcpy(e.network, network);
         strcpy(e.host, "h1");
@@ -99,11 +106,11 @@ static void test_networks(void **state)
 
         /* The same name again is the same element, whole in the table. */
         blue.id = 9;
-        blue.block_bits = 122;
+        blue.block_bits[SLIM_V4] = 122;
         assert_int_equal(model_put_network(&m, &blue, &again), 0);
         assert_ptr_equal(again, in);
         assert_int_equal(in->id, 9);
-        assert_int_equal(in->block_bits, 122);
+        assert_int_equal(in->block_bits[SLIM_V4], 122);
         assert_int_equal(HASH_COUNT(m.networks), 2);
 
         model_drop_network(&m, in);
@@ -121,10 +128,10 @@ static void test_hosts(void **state)
 
         assert_int_equal(model_put_host(&m, &h, &in), 0);
         assert_ptr_equal(model_host(&m, "h1"), in);
-        h.addr = addr("fd00::1");
+        h.addr[SLIM_V6] = addr("fd00::1");
         assert_int_equal(model_put_host(&m, &h, &again), 0);
         assert_ptr_equal(again, in);
-        assert_true(inaddr_equal(&in->addr, &h.addr));
+        assert_true(addrs_equal(in->addr, h.addr));
         assert_int_equal(HASH_COUNT(m.hosts), 1);
         strcpy(h.name, "h2");
         assert_int_equal(model_put_host(&m, &h, &again), 0);
@@ -159,22 +166,26 @@ static void test_endpoints(void **state)
         assert_ptr_equal(model_endpoint_by_name(&m, "red", "web"), in_other);
         assert_null(model_endpoint_by_name(&m, "red", "db"));
         assert_null(model_endpoint_by_name(&m, "blu", "web"));
-        assert_ptr_equal(model_endpoint_by_addr(&m, 7, &web.addr), in_web);
-        assert_ptr_equal(model_endpoint_by_addr(&m, 8, &web.addr), in_other);
-        assert_null(model_endpoint_by_addr(&m, 8, &db.addr));
-        assert_null(model_endpoint_by_addr(&m, 9, &web.addr));
+        assert_ptr_equal(model_endpoint_by_addr(&m, 7, &web.addr[SLIM_V4]), in_web);
+        assert_ptr_equal(model_endpoint_by_addr(&m, 8, &web.addr[SLIM_V4]), in_other);
+        assert_null(model_endpoint_by_addr(&m, 8, &db.addr[SLIM_V4]));
+        assert_null(model_endpoint_by_addr(&m, 9, &web.addr[SLIM_V4]));
+        /* What web has not, nobody is found by. */
+        assert_null(model_endpoint_by_addr(&m, 7, &web.addr[SLIM_V6]));
         assert_int_equal(model_network_endpoints(&m, "blue"), 2);
         assert_int_equal(model_network_endpoints(&m, "red"), 1);
         assert_int_equal(model_network_endpoints(&m, "green"), 0);
 
         /* Overwritten: found by what it is now, not by what it was. */
         strcpy(db.name, "mail");
-        db.addr = addr("10.1.0.3");
+        db.addr[SLIM_V4] = addr("10.1.0.3");
+        db.addr[SLIM_V6] = addr("fd00::3");
         assert_int_equal(model_put_endpoint(&m, &db, &again), 0);
         assert_ptr_equal(again, in_db);
         assert_null(model_endpoint_by_name(&m, "blue", "db"));
         assert_ptr_equal(model_endpoint_by_name(&m, "blue", "mail"), in_db);
-        assert_ptr_equal(model_endpoint_by_addr(&m, 7, &db.addr), in_db);
+        assert_ptr_equal(model_endpoint_by_addr(&m, 7, &db.addr[SLIM_V4]), in_db);
+        assert_ptr_equal(model_endpoint_by_addr(&m, 7, &db.addr[SLIM_V6]), in_db);
         assert_int_equal(HASH_COUNT(m.endpoints), 3);
 
         model_drop_endpoint(&m, in_web);
@@ -193,7 +204,7 @@ static void test_many(void **state)
         for (uint32_t i = 1; i <= MANY; i++) {
                 struct endpoint e = an_endpoint(i * 2654435761U, "blue", "x", "10.1.0.0"), *in;
 
-                e.addr.w[3] += i;
+                e.addr[SLIM_V4].w[3] += i;
                 assert_int_equal(model_put_endpoint(&m, &e, &in), 0);
         }
         assert_int_equal(HASH_COUNT(m.endpoints), MANY);
@@ -207,6 +218,15 @@ static void test_many(void **state)
 
 /* --- JSON ------------------------------------------------------------------------------------- */
 
+static bool same_prefixes(const struct network *a, const struct network *b)
+{
+        for (unsigned int f = 0; f < SLIM_FAMILIES; f++)
+                if (a->prefix[f].bits != b->prefix[f].bits ||
+                    !inaddr_equal(&a->prefix[f].addr, &b->prefix[f].addr))
+                        return false;
+        return true;
+}
+
 static void test_network_json(void **state)
 {
         static const struct {
@@ -214,8 +234,8 @@ static void test_network_json(void **state)
                 uint32_t id;
                 uint8_t block_bits;
         } good[] = {
-            {"10.1.0.0/16", 1, 120}, {"0.0.0.0/0", 2, 128},  {"10.1.2.3/32", 3, 128},
-            {"fd00::/64", 4, 64},    {"::/0", 0xffffff, 10}, {"10.1.0.0/16", 5, 112},
+            {"10.1.0.0/16", 1, 120}, {"0.0.0.0/0", 2, 128},      {"10.1.2.3/32", 3, 128},
+            {"fd00::/64", 4, 64},    {"fd00::/8", 0xffffff, 10}, {"10.1.0.0/16", 5, 112},
         };
 
         for (size_t i = 0; i < ARRAY_SIZE(good); i++) {
@@ -228,10 +248,24 @@ static void test_network_json(void **state)
                 assert_int_equal(network_from_json("blue", text, &back), 0);
                 assert_string_equal(back.name, "blue");
                 assert_int_equal(back.id, n.id);
-                assert_int_equal(back.block_bits, n.block_bits);
-                assert_int_equal(back.prefix.bits, n.prefix.bits);
-                assert_true(inaddr_equal(&back.prefix.addr, &n.prefix.addr));
+                assert_memory_equal(back.block_bits, n.block_bits, sizeof(n.block_bits));
+                assert_true(same_prefixes(&back, &n));
         }
+}
+
+static void test_network_json_both(void **state)
+{
+        struct network n = a_network("blue", 7, "10.1.0.0/16", 120), back;
+        _cleanup_free_ char *text = NULL;
+
+        n.prefix[SLIM_V6] = prefix("fd00:1::/64");
+        n.block_bits[SLIM_V6] = 122;
+        text = network_to_json(&n);
+        assert_string_equal(text, "{\"id\":7,\"prefix\":\"10.1.0.0/16\",\"block_bits\":120,"
+                                  "\"prefix6\":\"fd00:1::/64\",\"block_bits6\":122}");
+        assert_int_equal(network_from_json("blue", text, &back), 0);
+        assert_memory_equal(back.block_bits, n.block_bits, sizeof(n.block_bits));
+        assert_true(same_prefixes(&back, &n));
 }
 
 /* A longer name than fits, which must not be copied. */
@@ -268,6 +302,14 @@ static void test_network_json_bad(void **state)
             /* 2^32 + 120 */
             "{\"id\": 1, \"prefix\": \"10.1.0.0/16\", \"block_bits\": 4294967416}",
             "{\"id\": 1, \"prefix\": \"10.1.0.0/16\", \"block_bits\": 120} x",
+            /* each family in its own member, and nothing of it half */
+            "{\"id\": 1, \"prefix\": \"fd00::/64\", \"block_bits\": 122}",
+            "{\"id\": 1, \"prefix6\": \"10.1.0.0/16\", \"block_bits6\": 120}",
+            "{\"id\": 1, \"prefix6\": \"fd00::/64\", \"block_bits\": 122}",
+            "{\"id\": 1, \"prefix6\": \"fd00::/64\", \"block_bits6\": 63}",
+            "{\"id\": 1, \"prefix6\": \"::/0\", \"block_bits6\": 122}",
+            "{\"id\": 1, \"prefix\": \"10.1.0.0/16\", \"block_bits\": 120, \"prefix6\": null}",
+            "{\"id\": 1, \"prefix\": \"10.1.0.0/16\", \"block_bits\": 120, \"prefix6\": \"x\"}",
         };
         const char *good = "{\"id\": 1, \"prefix\": \"10.1.0.0/16\", \"block_bits\": 120}";
         static const char *const bad_names[] = {"", "Blue", "-blue", "a..b", "a/b", NAME_64};
@@ -299,6 +341,10 @@ static void test_host_json(void **state)
             "{\"address\": \"192.0.2\"}",
             "{\"address\": \"192.0.2.1/24\"}",
             "{\"address\": \"h1\"}",
+            "{\"address\": \"fd00::1\"}",
+            "{\"address6\": \"192.0.2.1\"}",
+            "{\"address6\": \"::\"}",
+            "{\"address\": \"192.0.2.1\", \"address6\": 1}",
         };
         struct host back;
 
@@ -309,7 +355,18 @@ static void test_host_json(void **state)
                 assert_non_null(text);
                 assert_int_equal(host_from_json("h1", text, &back), 0);
                 assert_string_equal(back.name, "h1");
-                assert_true(inaddr_equal(&back.addr, &h.addr));
+                assert_true(addrs_equal(back.addr, h.addr));
+        }
+        {
+                struct host h = a_host("h1", "192.0.2.1");
+                _cleanup_free_ char *text = NULL;
+
+                h.addr[SLIM_V6] = addr("2001:db8::1");
+                text = host_to_json(&h);
+                assert_string_equal(text,
+                                    "{\"address\":\"192.0.2.1\",\"address6\":\"2001:db8::1\"}");
+                assert_int_equal(host_from_json("h1", text, &back), 0);
+                assert_true(addrs_equal(back.addr, h.addr));
         }
         for (size_t i = 0; i < ARRAY_SIZE(bad); i++)
                 if (host_from_json("h1", bad[i], &back) != -EBADMSG)
@@ -323,9 +380,17 @@ static void test_endpoint_json(void **state)
         struct endpoint e = an_endpoint(0xfedcba98, "blue", "web", "10.1.0.1"), back;
         char problem[PUBLICATION_PROBLEM_MAX];
 
-        for (int round = 0; round < 2; round++) {
+        for (int round = 0; round < 4; round++) {
                 _cleanup_free_ char *text = NULL;
 
+                if (round >= 1)
+                        e.addr[SLIM_V6] = addr("fd00::1");
+                if (round >= 2)
+                        e.host_addr[SLIM_V6] = addr("2001:db8::1");
+                if (round == 3) {
+                        e.addr[SLIM_V4] = (union slim_addr){};
+                        e.host_addr[SLIM_V4] = (union slim_addr){};
+                }
                 e.slim = round == 0;
                 e.network_id = round == 0 ? 1 : 0xffffff;
                 if (round == 1)
@@ -339,8 +404,8 @@ static void test_endpoint_json(void **state)
                 assert_string_equal(back.name, "web");
                 assert_string_equal(back.network, "blue");
                 assert_string_equal(back.host, "h1");
-                assert_true(inaddr_equal(&back.addr, &e.addr));
-                assert_true(inaddr_equal(&back.host_addr, &e.host_addr));
+                assert_true(addrs_equal(back.addr, e.addr));
+                assert_true(addrs_equal(back.host_addr, e.host_addr));
                 assert_int_equal(back.slim, e.slim);
                 assert_memory_equal(&back.publish, &e.publish, sizeof(e.publish));
         }
@@ -367,6 +432,10 @@ static void test_endpoint_json_bad(void **state)
             {"address", "\"10.1.0\""},
             {"address", "\"\""},
             {"address", "[]"},
+            {"address", "\"fd00::1\""},
+            {"address6", "\"10.1.0.1\""},
+            {"address6", "null"},
+            {"host_address6", "\"192.0.2.1\""},
             {"host", "\"h_1\""},
             {"host", "null"},
             {"host_address", "\"here\""},
@@ -435,6 +504,7 @@ int main(void)
             cmocka_unit_test(test_endpoints),
             cmocka_unit_test(test_many),
             cmocka_unit_test(test_network_json),
+            cmocka_unit_test(test_network_json_both),
             cmocka_unit_test(test_network_json_bad),
             cmocka_unit_test(test_host_json),
             cmocka_unit_test(test_endpoint_json),

@@ -129,8 +129,9 @@ static void test_every_exid(void **state)
         reference_option(&syn, key, o);
         for (unsigned int exid = 0; exid <= 0xffff; exid++) {
                 reference_put16(o + 2, (uint16_t)exid);
-                assert_int_equal(find(o, sizeof(o)),
-                                 exid == SLIM_OPTION_EXID ? 0 : SLIM_OPTION_ABSENT);
+                assert_int_equal(
+                    find(o, sizeof(o)),
+                    exid == SLIM_OPTION_EXID || exid == SLIM_OPTION_EXID6 ? 0 : SLIM_OPTION_ABSENT);
         }
 }
 
@@ -156,7 +157,7 @@ static unsigned int random_options(uint8_t o[TCP_OPTIONS_MAX])
                         part[0] = dice == 8 ? 253 : 254;
                         part[1] = (uint8_t)size;
                         part[2] = 0x51;
-                        part[3] = 0x1e;
+                        part[3] = rnd() % 2 ? 0x1e : 0x1f;
                 } else {
                         size = 2 + rnd() % 9;
                         part[0] = dice == 9 ? 254 : part[0];
@@ -230,11 +231,25 @@ static void test_layout(void **state)
         assert_int_equal(o.kind, 254);
         assert_int_equal(o.len, 20);
         assert_int_equal(ntohs(o.exid), SLIM_OPTION_EXID);
+        assert_int_equal(slim_option_family(&o), SLIM_V4);
         assert_int_equal(ntohl(o.client_endpoint), syn.client_endpoint);
         assert_int_equal(ntohl(o.server_endpoint), syn.server_endpoint);
         assert_int_equal(ntohs(o.client_port), syn.client_port);
         assert_int_equal(ntohs(o.server_port), syn.server_port);
         assert_int_equal(o.mac, mac_of(&syn));
+}
+
+static void test_family(void **state)
+{
+        struct reference_syn six = syn;
+        struct slim_option o;
+
+        six.six = 1;
+        option_of(&six, &o);
+        assert_int_equal(ntohs(o.exid), SLIM_OPTION_EXID6);
+        assert_int_equal(slim_option_family(&o), SLIM_V6);
+        assert_int_equal(slim_option_exid(SLIM_V4), htons(SLIM_OPTION_EXID));
+        assert_int_equal(slim_option_exid(SLIM_V6), htons(SLIM_OPTION_EXID6));
 }
 
 /* Hosts of a cluster may be of different versions: what is on the wire does not change. */
@@ -261,6 +276,7 @@ static void test_mac_random(void **state)
                     .wire_client_port = (uint16_t)rnd(),
                     .wire_server_port = (uint16_t)rnd(),
                     .sequence = rnd(),
+                    .six = rnd() % 2,
                 };
                 struct slim_option o;
 
@@ -278,7 +294,7 @@ static void test_mac_every_bit(void **state)
         struct slim_option o;
         union slim_addr host;
 
-        for (size_t bit = 0; bit < 8 * sizeof(syn); bit++) {
+        for (size_t bit = 0; bit <= 8 * offsetof(struct reference_syn, six); bit++) {
                 struct reference_syn s = syn;
 
                 ((uint8_t *)&s)[bit / 8] ^= (uint8_t)(1U << bit % 8);
@@ -300,7 +316,7 @@ static void test_mac_every_bit(void **state)
 /* What the MAC does not cover is its own frame, which the parser has looked at. */
 static void test_mac_frame(void **state)
 {
-        _Static_assert(sizeof(struct reference_syn) == 2 * 4 + 4 * 2 + 16 + 4,
+        _Static_assert(sizeof(struct reference_syn) == 2 * 4 + 4 * 2 + 16 + 4 + 4,
                        "a hidden byte would make test_mac_every_bit fail");
         __u64 k[2] = {reference_le64(key), reference_le64(key + 8)};
         struct slim_option o;
@@ -310,7 +326,6 @@ static void test_mac_frame(void **state)
         option_of(&syn, &o);
         memcpy(&host, syn.client_host, sizeof(host));
         o.kind = o.len = 0;
-        o.exid = 0;
         o.mac = 0;
         assert_int_equal(slim_option_mac(&o, &host, htons(syn.wire_client_port),
                                          htons(syn.wire_server_port), htonl(syn.sequence), k),
@@ -320,12 +335,12 @@ static void test_mac_frame(void **state)
 int main(void)
 {
         static const struct CMUnitTest tests[] = {
-            cmocka_unit_test(test_plain),      cmocka_unit_test(test_every_length_byte),
-            cmocka_unit_test(test_others),     cmocka_unit_test(test_every_exid),
-            cmocka_unit_test(test_random),     cmocka_unit_test(test_noise),
-            cmocka_unit_test(test_layout),     cmocka_unit_test(test_wire_format),
-            cmocka_unit_test(test_mac_random), cmocka_unit_test(test_mac_every_bit),
-            cmocka_unit_test(test_mac_frame),
+            cmocka_unit_test(test_plain),         cmocka_unit_test(test_every_length_byte),
+            cmocka_unit_test(test_others),        cmocka_unit_test(test_every_exid),
+            cmocka_unit_test(test_random),        cmocka_unit_test(test_noise),
+            cmocka_unit_test(test_layout),        cmocka_unit_test(test_family),
+            cmocka_unit_test(test_wire_format),   cmocka_unit_test(test_mac_random),
+            cmocka_unit_test(test_mac_every_bit), cmocka_unit_test(test_mac_frame),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);

@@ -30,7 +30,7 @@ static struct slim_socket identity(void)
 {
         struct slim_socket s = {.endpoint = 0x01020304, .network = 7, .slot = SLIM_NO_SLOT};
 
-        assert_int_equal(inaddr_parse("10.1.0.5", &s.addr), 0);
+        assert_int_equal(inaddr_parse("10.1.0.5", &s.addr[SLIM_V4]), 0);
         return s;
 }
 
