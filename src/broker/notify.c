@@ -307,7 +307,9 @@ int notify_loop(int notify_fd, int netns_fd, int call_fd, int ports_map, struct 
                 sizes.seccomp_notif_resp > sizeof(*resp) ? sizes.seccomp_notif_resp : sizeof(*resp),
         };
 
-        r = inside_open(netns_fd, &l.inside);
+        r = interface_setup();
+        if (r == 0)
+                r = inside_open(netns_fd, &l.inside);
         if (r < 0)
                 return r;
         if (offsetof(struct in_hand, call) + l.call_size > BROKER_CALL_SIZE)
