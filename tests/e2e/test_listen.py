@@ -205,9 +205,10 @@ def test_brokers_killed_under_listens_cost_no_call(lab, server):
               "            s.accept()[0].close(); s.close()\n"
               "            done += 1\n"
               "        except OSError as e: bad.append(repr(e))\n"
+              "fds = len(os.listdir('/proc/self/fd'))\n"
               "worker = threading.Thread(target=work); worker.start()")
     try:
-        for _ in range(5):
+        for _ in range(8):
             before, pid = server("done"), broker()
             os.kill(pid, signal.SIGKILL)
             wait_until(lambda p=pid: broker() not in (0, p), "another broker")
@@ -215,3 +216,5 @@ def test_brokers_killed_under_listens_cost_no_call(lab, server):
     finally:
         server.do("stop = True; worker.join()")
     assert server("bad") == []
+    # Nor did anyone get a socket twice.
+    assert server("len(os.listdir('/proc/self/fd'))") == server("fds")
