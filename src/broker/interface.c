@@ -14,6 +14,8 @@
 #include <linux/ethtool.h>
 #include <linux/if.h>
 #include <linux/if_arp.h>
+#include <linux/if_bridge.h>
+#include <linux/if_vlan.h>
 #include <linux/in6.h>
 #include <linux/ipv6.h>
 #include <linux/ipv6_route.h>
@@ -50,14 +52,19 @@ enum kind {
         ETHTOOL,   /* struct ifreq and what it points at */
         TIMESTAMP, /* struct ifreq and a struct hwtstamp_config */
         NETNS,     /* nothing; the answer is a descriptor */
+        VLAN,      /* struct vlan_ioctl_args, in and out */
+        BRIDGE,    /* three words, of which the first says what the others are */
+        NOTHING,   /* no memory */
         FOREIGN,   /* of a device that must be there, and else not supported */
+        WIRELESS,  /* … by a kernel that has such */
 };
 
-/* Whom the kernel lets do it, where the broker, who may do everything, must ask in its place. */
+/* Whom the kernel lets do it: what the broker must have found out before it asks with its own
+ * rights. For everybody else it asks without any, and the kernel says what it says then. */
 enum right {
-        ANYBODY, /* or the kernel decides: the broker has no such right itself meanwhile */
-        ADMIN,   /* ns_capable(CAP_NET_ADMIN) */
-        HOST_ADMIN,
+        ANYBODY,
+        ADMIN,      /* ns_capable(CAP_NET_ADMIN) */
+        HOST_ADMIN, /* capable() */
 };
 
 struct command {
@@ -121,20 +128,17 @@ static const struct command commands[] = {
     {SIOCBONDSLAVEINFOQUERY, FOREIGN, ANYBODY},
     {SIOCBONDINFOQUERY, FOREIGN, ANYBODY},
     {SIOCWANDEV, FOREIGN, ANYBODY},
+    {SIOCGIFVLAN, VLAN, ADMIN},
+    {SIOCSIFVLAN, VLAN, ADMIN},
+    {SIOCRTMSG, NOTHING, ANYBODY},
+    {SIOCGIFBR, BRIDGE, ANYBODY},
+    {SIOCSIFBR, BRIDGE, ANYBODY},
 };
 
-/* Those that any number of devices may have for themselves: private and wireless ones. */
-static bool is_devices_own(uint32_t number)
-{
-        return (number >= SIOCDEVPRIVATE && number <= SIOCDEVPRIVATE + 15) ||
-               (number >= 0x8b00 && number <= 0x8bff);
-}
-
-static bool is_bridges_or_vlans(uint32_t number)
-{
-        return number == SIOCGIFBR || number == SIOCSIFBR || number == SIOCGIFVLAN ||
-               number == SIOCSIFVLAN;
-}
+/* <linux/wireless.h>, which does not go together with the headers above. */
+#define WIRELESS_FIRST 0x8b00
+#define WIRELESS_NAME  0x8b01 /* SIOCGIWNAME: no memory but struct ifreq's */
+#define WIRELESS_LAST  0x8bff
 
 /* 0, or what the call fails with. */
 static int find_command(uint32_t number, struct command *ret)
@@ -144,11 +148,13 @@ static int find_command(uint32_t number, struct command *ret)
                         *ret = commands[i];
                         return 0;
                 }
-        if (is_devices_own(number)) {
+        if (number >= SIOCDEVPRIVATE && number <= SIOCDEVPRIVATE + 15)
                 *ret = (struct command){(uint16_t)number, FOREIGN, ANYBODY};
-                return 0;
-        }
-        return is_bridges_or_vlans(number) ? -EOPNOTSUPP : -ENOTTY;
+        else if (number >= WIRELESS_FIRST && number <= WIRELESS_LAST)
+                *ret = (struct command){(uint16_t)number, WIRELESS, ANYBODY};
+        else
+                return -ENOTTY;
+        return 0;
 }
 
 /* --- the caller's memory ---------------------------------------------------------------------- */
@@ -282,17 +288,15 @@ static int run_route(const struct work *w)
 }
 
 /* A pointer in a struct ifreq: not the caller's own, but the broker's copy of what is there. */
-static int run_pointed(const struct work *w, struct ifreq *ifr, void *data, size_t in, bool out)
+static int run_pointed(const struct work *w, struct ifreq *ifr, void *data, size_t len, bool in)
 {
         uint64_t at = (uint64_t)(uintptr_t)ifr->ifr_data;
         int r;
 
-        r = fetch(w, at, data, in);
-        if (r < 0)
-                return r;
-        ifr->ifr_data = data;
+        /* What cannot be read is the kernel's to find, which looks at other things before. */
+        ifr->ifr_data = in && fetch(w, at, data, len) < 0 ? NULL : data;
         r = ask(w, w->call->command, ifr);
-        return r == 0 && out ? store(w, at, data, in) : r;
+        return r < 0 ? r : store(w, at, data, len);
 }
 
 /* Link settings come in two steps: the kernel first says how long its masks are. */
@@ -357,10 +361,9 @@ static int run_ethtool(const struct work *w)
         r = fetch(w, w->call->argument, &ifr, sizeof(ifr));
         if (r < 0)
                 return r;
-        r = find_device(w, ifr.ifr_name);
-        if (r < 0)
-                return r;
         r = fetch(w, (uint64_t)(uintptr_t)ifr.ifr_data, &data.command, sizeof(data.command));
+        if (r == 0)
+                r = find_device(w, ifr.ifr_name);
         if (r < 0)
                 return r;
         if (data.command == ETHTOOL_GLINKSETTINGS)
@@ -373,14 +376,16 @@ static int run_ethtool(const struct work *w)
 
 static int run_timestamp(const struct work *w)
 {
-        struct hwtstamp_config config;
+        struct hwtstamp_config config = {};
         struct ifreq ifr;
         int r;
 
         if (w->call->compat)
                 return -EOPNOTSUPP;
         r = fetch(w, w->call->argument, &ifr, sizeof(ifr));
-        return r < 0 ? r : run_pointed(w, &ifr, &config, sizeof(config), true);
+        if (r < 0)
+                return r;
+        return run_pointed(w, &ifr, &config, sizeof(config), w->call->command == SIOCSHWTSTAMP);
 }
 
 static int run_foreign(const struct work *w)
@@ -394,10 +399,40 @@ static int run_foreign(const struct work *w)
         return r < 0 ? r : -EOPNOTSUPP;
 }
 
+/* None is supported; but which errno that is, the kernel says by the plainest of them. */
+static int run_wireless(const struct work *w)
+{
+        struct ifreq ifr = {};
+        int fetched, r;
+
+        fetched = fetch(w, w->call->argument, ifr.ifr_name, sizeof(ifr.ifr_name));
+        ifr.ifr_name[sizeof(ifr.ifr_name) - 1] = '\0';
+        r = ask(w, WIRELESS_NAME, &ifr);
+        if (r == -ENOTTY)
+                return r;
+        return fetched < 0 ? fetched : r < 0 ? r : -EOPNOTSUPP;
+}
+
+/* By these a program asks for a bridge's version; all else they can do has better commands. */
+static int run_bridge(const struct work *w)
+{
+        unsigned long arguments[3];
+        int r;
+
+        if (w->call->compat)
+                return -EOPNOTSUPP;
+        r = fetch(w, w->call->argument, arguments, sizeof(arguments));
+        if (r < 0)
+                return r;
+        return arguments[0] == BRCTL_GET_VERSION ? ask(w, w->call->command, arguments)
+                                                 : -EOPNOTSUPP;
+}
+
 static int run_kind(const struct work *w, enum kind kind)
 {
         struct ifreq ifr = {};
         struct in6_ifreq six;
+        struct vlan_ioctl_args vlan;
         struct arpreq arp;
         char name[IFNAMSIZ];
 
@@ -428,28 +463,48 @@ static int run_kind(const struct work *w, enum kind kind)
                 return run_timestamp(w);
         case NETNS:
                 return ask(w, SIOCGSKNS, NULL);
+        case VLAN:
+                return run_plain(w, &vlan, sizeof(vlan), true);
+        case NOTHING:
+                return ask(w, w->call->command, &ifr);
+        case BRIDGE:
+                return run_bridge(w);
         case FOREIGN:
                 return run_foreign(w);
+        case WIRELESS:
+                return run_wireless(w);
         }
         return -ENOTTY;
 }
 
 /* --- rights ----------------------------------------------------------------------------------- */
 
-/* CAP_SYS_MODULE never: a name that a container makes up is not to be loaded as a module. */
-static int have_rights(bool admin)
+/*
+ * CAP_SYS_MODULE is given up for good: a name that a container makes up is not to be loaded as a
+ * module (dev_load()).
+ */
+int interface_setup(void)
 {
         struct __user_cap_header_struct head = {.version = _LINUX_CAPABILITY_VERSION_3};
         struct __user_cap_data_struct data[_LINUX_CAPABILITY_U32S_3];
 
         if (syscall(SYS_capget, &head, data) < 0)
                 return -errno;
-        for (size_t i = 0; i < ARRAY_SIZE(data); i++)
-                data[i].effective = data[i].permitted;
         data[0].effective &= ~(1U << CAP_SYS_MODULE);
-        if (!admin)
-                data[0].effective &= ~(1U << CAP_NET_ADMIN);
+        data[0].permitted &= ~(1U << CAP_SYS_MODULE);
         return syscall(SYS_capset, &head, data) < 0 ? -errno : 0;
+}
+
+/*
+ * The effective user of a broker that has no rights: nobody's number. Without root's number it
+ * has no capability, and is not taken for the owner of a container's user namespace, who may do
+ * everything there. With it, it has them all again (capabilities(7)).
+ */
+#define NO_RIGHTS ((uid_t)-2)
+
+static int have_rights(bool all)
+{
+        return syscall(SYS_setresuid, -1, all ? 0 : NO_RIGHTS, -1) < 0 ? -errno : 0;
 }
 
 /* The device of a command that sets something, before the rights to do so are there. */
@@ -465,34 +520,36 @@ static int check_device(const struct work *w, enum kind kind)
         return r < 0 ? r : find_device(w, name);
 }
 
+/* 1: it may; 0: the kernel is to say what those get who may not. */
 static int check_caller(const struct caller *c, const struct work *w, enum right right)
 {
         _cleanup_close_ int netns_fd = -1;
+        int r;
 
         if (right == ANYBODY)
                 return 0;
         netns_fd = ioctl(w->socket, SIOCGSKNS);
         if (netns_fd < 0)
                 return -errno;
-        return caller_is_admin(c, netns_fd, right == HOST_ADMIN);
+        r = caller_is_admin(c, netns_fd, right == HOST_ADMIN);
+        return r == -EPERM ? 0 : r < 0 ? r : 1;
 }
 
-static int run_checked(const struct caller *c, const struct work *w, const struct command *command)
+static int run_checked(const struct work *w, enum kind kind, bool admin)
 {
         int r, restored;
 
-        r = check_caller(c, w, command->right);
+        r = have_rights(false);
         if (r < 0)
                 return r;
-        r = have_rights(false);
-        if (r == 0 && command->right != ANYBODY)
-                r = check_device(w, command->kind);
-        if (r == 0 && command->right != ANYBODY)
-                r = have_rights(true);
-        if (r == 0)
-                r = run_kind(w, command->kind);
+        if (!admin)
+                r = run_kind(w, kind);
+        else
+                r = check_device(w, kind);
         restored = have_rights(true);
-        return restored < 0 ? restored : r;
+        if (restored < 0 || !admin || r < 0)
+                return restored < 0 ? restored : r;
+        return run_kind(w, kind);
 }
 
 /* --- the call --------------------------------------------------------------------------------- */
@@ -521,9 +578,11 @@ int interface_run(const struct caller *c, const struct inside *in, int sockets_m
                 return r;
         if (fstat(copy, &st) < 0)
                 return -errno;
+        if (!S_ISSOCK(st.st_mode) && !is_tun(&st, call->command))
+                return -ENOTTY;
         r = find_command(call->command, &command);
-        if (r < 0 || (!S_ISSOCK(st.st_mode) && !is_tun(&st, call->command)))
-                return r < 0 ? r : -ENOTTY;
+        if (r < 0)
+                return r;
         if (is_tun(&st, call->command))
                 command.right = ANYBODY; /* who has the file may */
         else if (getsockopt(copy, SOL_SOCKET, SO_DOMAIN, &w.family, &len) < 0)
@@ -537,9 +596,12 @@ int interface_run(const struct caller *c, const struct inside *in, int sockets_m
                 w.socket = inside_socket(in, w.family);
         if (w.socket < 0)
                 return w.socket;
+        r = check_caller(c, &w, command.right);
+        if (r < 0)
+                return r;
         if (!caller_waits(c))
                 return -ESRCH; /* nobody is left to hear it, and nothing of the above was its */
-        r = run_checked(c, &w, &command);
+        r = run_checked(&w, command.kind, r > 0);
         if (r >= 0 && command.kind == NETNS) {
                 *ret_fd = r;
                 return 0;

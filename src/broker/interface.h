@@ -13,6 +13,9 @@
 #include "caller.h"
 #include "inside.h"
 
+/* Gives up what no call may have. Once, before the first. */
+int interface_setup(void);
+
 struct interface_call {
         int fd;
         uint32_t command;

@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "notify.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/seccomp.h>
 #include <poll.h>
 #include <stddef.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
@@ -40,9 +42,11 @@
 
 /* What is in the file of the call in hand; it outlives this process. */
 struct in_hand {
-        uint64_t done_id; /* the call that is done, but perhaps not answered yet, */
-        int32_t value;    /* and its answer: a descriptor that the caller has already, or 0, */
-        int32_t error;    /* or a negative errno */
+        uint64_t socket_id; /* the call whose caller is being given a socket, */
+        uint64_t socket;    /* and that one's inode number: it may have it already, */
+        uint64_t done_id;   /* the call that is done, but perhaps not answered yet, */
+        int32_t value;      /* and its answer: a descriptor that the caller has already, or 0, */
+        int32_t error;      /* or a negative errno */
         struct seccomp_notif call; /* may be longer */
 };
 
@@ -109,29 +113,47 @@ static int answer_continue(const struct loop *l)
 }
 
 /*
- * Puts a descriptor into the caller's table, closes it here, and only then lets the call return:
- * who closes a socket afterwards closes the last reference, so that its port is free and its FIN
+ * Puts a socket into the caller's table, closes it here, and only then lets the call return:
+ * who closes it afterwards closes the last reference, so that its port is free and its FIN
  * sent at once. (SECCOMP_ADDFD_FLAG_SEND would wake the caller first.) No signal comes between the
  * two steps and leaves a descriptor that nobody knows of: see filter_load().
  */
-static int give(const struct loop *l, int *fd, uint32_t flags)
+static int hand_out(const struct loop *l, int *fd, uint32_t flags)
 {
         struct seccomp_notif_addfd addfd = {
             .id = l->call->id,
             .srcfd = (uint32_t)*fd,
             .newfd_flags = flags,
         };
+        struct stat st;
         int r;
 
+        if (fstat(*fd, &st) < 0)
+                return answer(l, 0, -errno, 0);
+        l->in_hand->socket = st.st_ino;
+        l->in_hand->socket_id = l->call->id;
         r = ioctl(l->notify_fd, SECCOMP_IOCTL_NOTIF_ADDFD, &addfd);
         if (r < 0)
                 /* ENOENT: the caller died. Else its own table has no room (EMFILE). */
                 return errno == ENOENT ? 0 : answer(l, 0, -errno, 0);
-        l->in_hand->value = r;
-        l->in_hand->error = 0;
-        l->in_hand->done_id = l->call->id;
         *fd = safe_close(*fd);
-        return answer(l, r, 0, 0);
+        return answer_done(l, r, 0);
+}
+
+/* The same in one step, where it does not matter that the broker has a share in it for a moment
+ * longer: a broker that is killed there has either done both or neither. */
+static int answer_with(const struct loop *l, int fd, uint32_t flags)
+{
+        struct seccomp_notif_addfd addfd = {
+            .id = l->call->id,
+            .flags = SECCOMP_ADDFD_FLAG_SEND,
+            .srcfd = (uint32_t)fd,
+            .newfd_flags = flags,
+        };
+
+        if (ioctl(l->notify_fd, SECCOMP_IOCTL_NOTIF_ADDFD, &addfd) < 0)
+                return errno == ENOENT ? 0 : answer(l, 0, -errno, 0);
+        return 0;
 }
 
 /* A socket belongs to who made it (fstat(), SO_REUSEPORT, firewalls): that is the caller. */
@@ -165,7 +187,7 @@ static int run_socket(const struct loop *l, const struct caller *c)
                 return answer(l, 0, r, 0);
         if ((type & SOCK_NONBLOCK) && fcntl(fd, F_SETFL, O_RDWR | O_NONBLOCK) < 0)
                 return answer(l, 0, -errno, 0);
-        return give(l, &fd, type & SOCK_CLOEXEC ? O_CLOEXEC : 0);
+        return hand_out(l, &fd, type & SOCK_CLOEXEC ? O_CLOEXEC : 0);
 }
 
 static int run_listen(const struct loop *l, const struct caller *c)
@@ -191,7 +213,7 @@ static int run_interface(const struct loop *l, const struct caller *c, bool comp
 
         r = interface_run(c, &l->inside, l->maps.sockets, &call, &fd);
         if (fd >= 0)
-                return give(l, &fd, O_CLOEXEC);
+                return answer_with(l, fd, O_CLOEXEC);
         return r < 0 ? answer_done(l, 0, r) : answer_done(l, r, 0);
 }
 
@@ -222,11 +244,46 @@ static int receive(const struct loop *l)
         return ioctl(l->notify_fd, SECCOMP_IOCTL_NOTIF_RECV, l->call) < 0 ? -errno : 0;
 }
 
+/* Does the caller have the socket that an earlier broker was giving it? 1, and its descriptor. */
+static int find_given(const struct loop *l, int *ret)
+{
+        char path[32], link[64], want[64];
+        struct dirent *entry;
+        int fd, found = 0;
+        DIR *dir;
+
+        if (l->in_hand->socket_id != l->call->id)
+                return 0;
+        snprintf(want, sizeof(want), "socket:[%llu]", (unsigned long long)l->in_hand->socket);
+        snprintf(path, sizeof(path), "%u/fd", l->call->pid);
+        fd = openat(l->proc_fd, path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        if (fd < 0)
+                return -errno;
+        dir = fdopendir(fd);
+        if (!dir) {
+                safe_close(fd);
+                return -ENOMEM;
+        }
+        while (!found && (entry = readdir(dir))) {
+                ssize_t n = readlinkat(dirfd(dir), entry->d_name, link, sizeof(link) - 1);
+
+                if (n < 0)
+                        continue;
+                link[n] = '\0';
+                if (strcmp(link, want) == 0) {
+                        *ret = (int)strtol(entry->d_name, NULL, 10);
+                        found = 1;
+                }
+        }
+        closedir(dir);
+        return found;
+}
+
 /* Answers the call that a broker before this one had in hand. If it did, or if the caller has died,
  * the kernel knows of no such call, and all of this has no effect. */
 static void finish(const struct loop *l)
 {
-        int r = 0;
+        int r = 0, fd = -1;
 
         if (!l->call->id)
                 return;
@@ -234,6 +291,8 @@ static void finish(const struct loop *l)
                 return;
         if (l->in_hand->done_id == l->call->id)
                 r = answer(l, l->in_hand->value, l->in_hand->error, 0);
+        else if (find_given(l, &fd) > 0)
+                r = answer_done(l, fd, 0);
         else
                 r = handle(l);
         if (r < 0)
@@ -307,7 +366,9 @@ int notify_loop(int notify_fd, int netns_fd, int call_fd, int ports_map, struct 
                 sizes.seccomp_notif_resp > sizeof(*resp) ? sizes.seccomp_notif_resp : sizeof(*resp),
         };
 
-        r = inside_open(netns_fd, &l.inside);
+        r = interface_setup();
+        if (r == 0)
+                r = inside_open(netns_fd, &l.inside);
         if (r < 0)
                 return r;
         if (offsetof(struct in_hand, call) + l.call_size > BROKER_CALL_SIZE)

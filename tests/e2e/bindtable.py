@@ -55,7 +55,10 @@ def attempt(call, *args):
 
 
 def pair(first, second, listening):
-    """[the first one's bind(), the second one's bind(), the first one's and the second's listen()]"""
+    """
+    [the first one's bind(), the second one's bind(), the first one's and the second's listen()], and
+    how it is when one of them was refused. "reversed": the second listens before the first.
+    """
     with make(*first) as a, make(*second) as b:
         said = [attempt(a.bind, (ADDRESSES[first[0]][1], PORT))]
         if said != ["ok"]:
@@ -69,13 +72,22 @@ def pair(first, second, listening):
             said.append("listen " + attempt(a.listen))
         if listening:
             said.append("listen " + attempt(b.listen))
+        if listening == "reversed":
+            said.append("listen " + attempt(a.listen))
+        if listening:
+            # What was refused is as it was: it can listen once the other is gone.
+            said.append(a.getsockname()[1] == b.getsockname()[1] == PORT)
+            if said[-2] != "listen ok":
+                first, last = (b, a) if listening == "reversed" else (a, b)
+                first.close()
+                said.append("listen " + attempt(last.listen))
     return said
 
 
 kinds = list(itertools.product(ADDRESSES, OPTIONS))
 table = {}
 for one, two in itertools.product(kinds, kinds):
-    for listens in ("", "before", "after"):
+    for listens in ("", "before", "after", "reversed"):
         key = f"{one[0]} [{one[1]}]; {two[0]} [{two[1]}]" + (listens and f"; listen {listens}")
         table[key] = pair(one, two, listens)
 print(json.dumps(table))
