@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #pragma once
 /*
- * The seccomp filter of a Slim container: which socket() calls its broker answers.
+ * The seccomp filter of a Slim container: which socket() calls its broker answers, and which
+ * getsockopt() calls nobody does (netfilter's: ENOPROTOOPT).
  *
  * Notified are socket(AF_INET | AF_INET6, SOCK_STREAM with any flags, 0 | IPPROTO_TCP) of the
  * machine's own ABI. Everything else goes on as if there were no filter; so does what comes by
