@@ -25,6 +25,8 @@
 #define TIMESTAMPING_OPT_PKTINFO (1 << 13)
 #define TIMESTAMPING_BIND_PHC    (1 << 15)
 
+#define TIMESTAMPING_KNOWN      ((1 << 19) - 1)
+
 #define PRIORITY_MAX     6    /* the highest that needs no privilege */
 #define FASTOPEN_MAX     4096 /* the default net.core.somaxconn */
 #define DEVICE_NAME_SIZE 16
@@ -59,16 +61,18 @@ static __always_inline int no(int error)
 
 /* --- values ----------------------------------------------------------------------------------- */
 
-/* SOL_IP takes a single byte for an int as well. */
+/* SOL_IP takes a single byte for an int as well. The copy's end is not the value's: it is longer
+ * than a short value. */
 static __always_inline bool read_int(struct bpf_sockopt *ctx, int *ret)
 {
         __u8 *p = ctx->optval, *end = ctx->optval_end;
+        int n = ctx->optlen;
 
-        if (p + sizeof(int) <= end) {
+        if (n >= (int)sizeof(int) && p + sizeof(int) <= end) {
                 *ret = *(int *)p;
                 return true;
         }
-        if (ctx->level != SOL_IP || p + 1 > end)
+        if (ctx->level != SOL_IP || n < 1 || p + 1 > end)
                 return false;
         *ret = *p;
         return true;
@@ -130,7 +134,7 @@ static __always_inline int set_device(struct bpf_sockopt *ctx, struct slim_socke
         if (ifindex < 0) {
 #pragma clang loop unroll(full)
                 for (int i = 0; i < DEVICE_NAME_SIZE - 1; i++) {
-                        over = over || p + i + 1 > end || !p[i];
+                        over = over || i >= ctx->optlen || p + i + 1 > end || !p[i];
                         if (!over)
                                 d.name[i] = p[i];
                 }
@@ -153,19 +157,22 @@ static __always_inline int set_device(struct bpf_sockopt *ctx, struct slim_socke
 static __always_inline int set_timestamping(struct bpf_sockopt *ctx)
 {
         int *p = ctx->optval, *end = ctx->optval_end;
+        int n = ctx->optlen;
 
-        if (p + 1 > end)
-                return pass(ctx); /* the kernel says EINVAL */
+        if ((void *)(p + 1) > (void *)end || (*p & ~TIMESTAMPING_KNOWN))
+                return no(EINVAL);
         if (*p & TIMESTAMPING_BIND_PHC)
-                return no(EOPNOTSUPP);
+                return no(EOPNOTSUPP); /* as for a socket without a device */
         *p &= ~(TIMESTAMPING_OPT_CMSG | TIMESTAMPING_OPT_PKTINFO);
-        return pass_copy(ctx, p + 2 <= end ? 8 : 4);
+        return pass_copy(ctx, n == 8 ? 8 : 4);
 }
 
 static __always_inline int set_unicast_if(struct bpf_sockopt *ctx, int value)
 {
         struct device_search d = {.ifindex = bpf_ntohl(value)};
 
+        if (ctx->optlen != sizeof(value))
+                return no(EINVAL);
         if (!value)
                 return done(ctx);
         if (d.ifindex > 0)
@@ -176,14 +183,13 @@ static __always_inline int set_unicast_if(struct bpf_sockopt *ctx, int value)
 static __always_inline int set_ulp(struct bpf_sockopt *ctx)
 {
         char *p = ctx->optval, *end = ctx->optval_end;
+        int n = ctx->optlen;
 
-        if (p + 1 > end)
-                return pass(ctx);
-        if (p + 3 > end || p[0] != 't' || p[1] != 'l' || p[2] != 's')
+        if (n < 1)
+                return no(EINVAL);
+        if (n < 3 || p + 4 > end || p[0] != 't' || p[1] != 'l' || p[2] != 's')
                 return no(ENOENT);
-        if (p + 4 > end)
-                return pass_copy(ctx, 3);
-        return p[3] ? no(ENOENT) : pass_copy(ctx, 4);
+        return n > 3 && p[3] ? no(ENOENT) : pass_copy(ctx, 3);
 }
 
 static __always_inline int set_fastopen(struct bpf_sockopt *ctx, struct slim_socket *s, int value)
@@ -252,12 +258,11 @@ static __always_inline int set_closely(struct bpf_sockopt *ctx, struct slim_sock
                 return value < 0 ? no(EINVAL) : set_device(ctx, s, value);
         case OPTION(SOL_SOCKET, SO_PRIORITY):
                 return value < 0 || value > PRIORITY_MAX ? no(EPERM) : pass_copy(ctx, sizeof(int));
-        case OPTION(SOL_SOCKET, SO_BUSY_POLL):
         case OPTION(SOL_SOCKET, SO_PREFER_BUSY_POLL):
         case OPTION(SOL_SOCKET, SO_BUSY_POLL_BUDGET):
                 return value > 0 ? no(EPERM) : pass_copy(ctx, sizeof(int));
         case OPTION(SOL_SOCKET, SO_CNX_ADVICE):
-                return value == 1 ? done(ctx) : no(EINVAL); /* the host keeps its routes */
+                return done(ctx); /* the host keeps its routes */
         case OPTION(SOL_TCP, TCP_FASTOPEN):
                 return set_fastopen(ctx, s, value);
         case OPTION(SOL_TCP, TCP_SAVE_SYN):
@@ -283,11 +288,20 @@ static __always_inline int set_closely(struct bpf_sockopt *ctx, struct slim_sock
         return no(ENOPROTOOPT);
 }
 
+/* These two levels look at the length first, but for texts. */
+static __always_inline bool takes_int(int level, int name)
+{
+        if (level == SOL_SOCKET)
+                return name != SO_BINDTODEVICE;
+        return level == SOL_TCP && name != TCP_CONGESTION && name != TCP_ULP;
+}
+
 static __always_inline int set_flag(struct bpf_sockopt *ctx, struct slim_socket *s, __u32 flag)
 {
-        int value;
+        int value = 0;
 
-        if (!read_int(ctx, &value))
+        /* SOL_IP takes nothing at all for a 0, but for this one. */
+        if (!read_int(ctx, &value) && (ctx->level != SOL_IP || flag == SLIM_SOCKOPT_FREEBIND))
                 return no(EINVAL);
         if ((flag & (SLIM_SOCKOPT_RECVERR_RFC4884 | SLIM_SOCKOPT_RECVERR6_RFC4884)) &&
             (value < 0 || value > 1))
@@ -314,6 +328,8 @@ int slim_setsockopt(struct bpf_sockopt *ctx)
         verdict = verdict_of(ctx->level, ctx->optname);
         if (verdict == PASS)
                 return pass(ctx);
+        if (takes_int(ctx->level, ctx->optname) && ctx->optlen < (int)sizeof(int))
+                return no(EINVAL); /* before the kernel looks at which it is */
         if (verdict < 0)
                 return no(-verdict);
         return verdict == CLOSER ? set_closely(ctx, s) : set_flag(ctx, s, verdict);

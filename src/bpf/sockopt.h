@@ -58,7 +58,6 @@ static __always_inline int socket_verdict(__u32 name)
         switch (name) {
         case SO_BINDTODEVICE:
         case SO_BINDTOIFINDEX:
-        case SO_BUSY_POLL:
         case SO_PREFER_BUSY_POLL:
         case SO_BUSY_POLL_BUDGET:
         case SO_CNX_ADVICE:
@@ -69,7 +68,6 @@ static __always_inline int socket_verdict(__u32 name)
         case SO_TIMESTAMPING_NEW:
                 return CLOSER;
         case SO_MARK: /* it chooses the host's routes and rules */
-        case SO_RCVMARK:
         case SO_ATTACH_FILTER: /* it would read host addresses in the packets */
         case SO_ATTACH_BPF:
                 return -EPERM;

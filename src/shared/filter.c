@@ -51,6 +51,38 @@ static int add_ioctl(scmp_filter_ctx ctx)
         return 0;
 }
 
+/*
+ * getsockopt() of netfilter's own options. On a host's socket they tell of the host: its rules, and
+ * with SO_ORIGINAL_DST its addresses. The BPF program of getsockopt() comes after the kernel has
+ * written its answer, so this is the place to refuse them. All of SOL_IP from 64 on is netfilter's
+ * or of multicast routing; SOL_IPV6 has ordinary options between them.
+ */
+static int add_netfilter(scmp_filter_ctx ctx)
+{
+        static const int ipv6[] = {64, 65, 68, 69};
+        const struct scmp_arg_cmp ip_level = SCMP_A1_64(SCMP_CMP_MASKED_EQ, INT_MASK, IPPROTO_IP);
+        const struct scmp_arg_cmp ipv6_level =
+            SCMP_A1_64(SCMP_CMP_MASKED_EQ, INT_MASK, IPPROTO_IPV6);
+        int r;
+
+        r = seccomp_rule_add(ctx, SCMP_ACT_ERRNO(ENOPROTOOPT), SCMP_SYS(getsockopt), 2, ip_level,
+                             SCMP_A2_64(SCMP_CMP_GE, 64));
+        if (r < 0)
+                return r;
+        r = seccomp_rule_add(ctx, SCMP_ACT_ERRNO(ENOPROTOOPT), SCMP_SYS(getsockopt), 2, ipv6_level,
+                             SCMP_A2_64(SCMP_CMP_GE, 79));
+        if (r < 0)
+                return r;
+        for (size_t i = 0; i < ARRAY_SIZE(ipv6); i++) {
+                r = seccomp_rule_add(ctx, SCMP_ACT_ERRNO(ENOPROTOOPT), SCMP_SYS(getsockopt), 2,
+                                     ipv6_level,
+                                     SCMP_A2_64(SCMP_CMP_MASKED_EQ, INT_MASK, (uint64_t)ipv6[i]));
+                if (r < 0)
+                        return r;
+        }
+        return 0;
+}
+
 /* The machine's other ABIs, by which a program may call as it goes. */
 #if defined(__x86_64__)
 static const uint32_t other_abis[] = {SCMP_ARCH_X86, SCMP_ARCH_X32};
@@ -75,6 +107,8 @@ static int add_other_abis(scmp_filter_ctx *ctx)
                         r = seccomp_arch_add(other, other_abis[i]);
                 if (r == 0)
                         r = add_ioctl(other);
+                if (r == 0)
+                        r = add_netfilter(other);
                 if (r == 0)
                         r = seccomp_merge(*ctx, other);
                 if (r < 0)
@@ -109,6 +143,8 @@ static int filter_build(scmp_filter_ctx *ret)
         r = seccomp_rule_add(ctx, SCMP_ACT_NOTIFY, SCMP_SYS(listen), 0);
         if (r == 0)
                 r = add_ioctl(ctx);
+        if (r == 0)
+                r = add_netfilter(ctx);
         if (r == 0)
                 r = add_other_abis(&ctx);
         if (r < 0)

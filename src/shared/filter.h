@@ -11,6 +11,9 @@
  *   ioctl() with a command about network interfaces, of every ABI of the machine: on a socket of
  *   the host's namespace it would be about the host's, whichever ABI the program calls by.
  *
+ *   getsockopt() of netfilter's own options is ENOPROTOOPT: on a host's socket they tell of the
+ * host.
+ *
  * Everything else goes on as if there were no filter.
  */
 #include <linux/seccomp.h>
