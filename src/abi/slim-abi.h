@@ -59,13 +59,14 @@ enum slim_peer_kind {
         SLIM_PEER_OVERLAY = 1,  /* an endpoint's overlay address */
         SLIM_PEER_LOOPBACK = 2, /* the container itself, by a loopback address */
         SLIM_PEER_OUTSIDE = 3,  /* no overlay address: reached as the host reaches it */
-        SLIM_PEER_PLAIN = 4,    /* an endpoint by way of VXLAN: its packets have overlay addresses */
+        SLIM_PEER_PLAIN = 4, /* an endpoint by way of VXLAN: its packets have overlay addresses */
 };
 
 enum slim_bind_flags {
         SLIM_BIND_REUSE_ADDR = 1 << 0,
         SLIM_BIND_REUSE_PORT = 1 << 1,
-        SLIM_BIND_BY_LISTEN = 1 << 2, /* there was no bind() */
+        SLIM_BIND_AUTO = 1 << 2,   /* the port is automatic: of bind() to port 0, or of listen() */
+        SLIM_BIND_FAILED = 1 << 3, /* bind() was refused since the last connection: no address */
 };
 
 #define SLIM_NO_SLOT 0xff
@@ -78,7 +79,8 @@ struct slim_socket {
 
         union slim_addr bound_addr; /* what the program gave to bind() */
         union slim_addr peer_addr;  /* overlay address of the peer (SLIM_PEER_OVERLAY) */
-        __u64 owner;                /* cookie of the socket that holds the binding; 0: none */
+        __u64 owner; /* cookie of the socket that holds the binding; 0: none, and bound_addr and
+                      * bound_port are only what getsockname() still shows */
         __u32 peer_endpoint;
         __u16 bound_port;  /* virtual port; 0: the host's own port is shown */
         __u16 peer_port;   /* virtual port of the peer */

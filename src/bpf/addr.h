@@ -47,6 +47,12 @@ static __always_inline bool addr_is_any6(const union slim_addr *a)
         return !(a->w[0] | a->w[1] | a->w[2] | a->w[3]);
 }
 
+/* 0.0.0.0 or :: */
+static __always_inline bool addr_is_any(const union slim_addr *a)
+{
+        return addr_is_any4(a) || addr_is_any6(a);
+}
+
 /* 127.0.0.0/8 or ::1 */
 static __always_inline bool addr_is_loopback(const union slim_addr *a)
 {

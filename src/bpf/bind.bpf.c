@@ -14,6 +14,8 @@
 #include <asm-generic/errno.h>
 #include <bpf/bpf_core_read.h>
 
+#define AF_INET 2
+
 static __always_inline struct bind_flags flags_of(struct bpf_sock *sk)
 {
         struct sock_common___slim *sc = (void *)bpf_skc_to_tcp_sock(sk);
@@ -27,17 +29,12 @@ static __always_inline struct bind_flags flags_of(struct bpf_sock *sk)
         return f;
 }
 
-/*
- * Does a socket's binding count for nothing? So it does when listen() made it and is over, and when
- * the kernel refused the bind() that came before: a loopback address that the host has not.
- */
-static __always_inline bool is_void(struct bpf_sock *sk, const struct slim_socket *s)
+/* Did the kernel refuse the bind() before: to a loopback address that the host has not? */
+static __always_inline bool was_refused(struct bpf_sock *sk, const struct slim_socket *s)
 {
         __be32 v4 = sk->src_ip4;
 
         barrier_var(v4);
-        if (s->bind_flags & SLIM_BIND_BY_LISTEN)
-                return true;
         if (!addr_is_loopback(&s->bound_addr))
                 return false;
         return !(v4 | sk->src_ip6[0] | sk->src_ip6[1] | sk->src_ip6[2] | sk->src_ip6[3]);
@@ -48,24 +45,32 @@ static __always_inline int bind_to(struct bpf_sock_addr *ctx, struct slim_socket
                                    union slim_addr *addr, __u16 port)
 {
         struct bind_request q = {.endpoint = s->endpoint, .addr = *addr, .port = port};
+        bool bound = ctx->sk->src_port || ctx->sk->state != BPF_TCP_CLOSE ||
+                     (s->owner && !was_refused(ctx->sk, s));
+        bool foreign = !addr_is_any(addr) && !addr_is_loopback(addr) && !addr_equal(addr, &s->addr);
 
-        if (ctx->sk->src_port || ctx->sk->state != BPF_TCP_CLOSE)
-                return 1; /* the kernel says EINVAL to a second bind(), */
-        if (s->owner && !is_void(ctx->sk, s)) {
-                bpf_set_retval(-EINVAL); /* and would not to this one, as it has no port yet */
+        /* In the order of __inet_bind() and __inet6_bind(). */
+        if (foreign && (!bound || ctx->family == AF_INET))
+                return refuse(EADDRNOTAVAIL, SLIM_REASON_BIND_FOREIGN_ADDRESS);
+        if (bound) {
+                /* The kernel may not say so: it has no port before connect() or listen(). */
+                bpf_set_retval(-EINVAL);
+                return 0;
+        }
+        q.flags = flags_of(ctx->sk);
+        if (ctx->family != AF_INET && addr_is_v4(addr) && q.flags.v6only) {
+                bpf_set_retval(-EINVAL); /* as the kernel does, but before a port is taken */
                 return 0;
         }
         if (s->owner)
                 port_release(s);
 
-        if (!addr_is_any4(addr) && !addr_is_any6(addr) && !addr_is_loopback(addr) &&
-            !addr_equal(addr, &s->addr))
-                return refuse(EADDRNOTAVAIL, SLIM_REASON_BIND_FOREIGN_ADDRESS);
-
-        q.flags = flags_of(ctx->sk);
         port_bind(&q);
-        if (q.binding < 0)
+        if (q.binding < 0) {
+                s->bind_flags |= SLIM_BIND_FAILED; /* the kernel forgets the address that was */
+                s->bound_addr = addr_v6(0, 0, 0, 0);
                 return refuse(EADDRINUSE, SLIM_REASON_BIND_IN_USE);
+        }
         port_hold(s, &q, bpf_get_socket_cookie(ctx));
         if (!addr_is_loopback(addr)) {
                 /* A wildcard of the same form, so that IPV6_V6ONLY and v4-mapped keep meaning. */

@@ -191,10 +191,27 @@ static __always_inline enum verdict connects(struct bpf_sock_addr *ctx, bool v4,
         return host_connects(ctx, v4, d);
 }
 
+/*
+ * What 0.0.0.0 means to a socket: its own address, if it has one, as ip_route_output_key() has it.
+ * host: the address that the kernel has for it.
+ */
+static __always_inline __be32 own4(struct bpf_sock *sk, __be32 host)
+{
+        const __be32 loopback = bpf_htonl(0x7f000001);
+        struct slim_socket *s = sk ? bpf_sk_storage_get(&sockets, sk, 0, 0) : 0;
+        union slim_addr addr = addr_v4(host);
+
+        if (s && addr_is_v4(&s->bound_addr) && s->bound_addr.w[3])
+                return s->bound_addr.w[3];
+        if (!host)
+                return loopback;
+        return s && !addr_is_loopback(&addr) ? s->addr.w[3] : host;
+}
+
 SEC("cgroup/connect4")
 int slim_connect4(struct bpf_sock_addr *ctx)
 {
-        __be32 v4 = ctx->user_ip4 ?: bpf_htonl(0x7f000001); /* 0.0.0.0 is this host */
+        __be32 v4 = ctx->user_ip4 ?: own4(ctx->sk, ctx->sk ? ctx->sk->src_ip4 : 0);
         struct destination d = {.addr = addr_v4(v4), .port = bpf_ntohs(ctx->user_port)};
 
         enum verdict v = connects(ctx, true, &d);
@@ -208,6 +225,12 @@ int slim_connect4(struct bpf_sock_addr *ctx)
         return 1;
 }
 
+/* Is its own address v4-mapped? */
+static __always_inline bool is_mapped(struct bpf_sock *sk)
+{
+        return sk && !sk->src_ip6[0] && !sk->src_ip6[1] && sk->src_ip6[2] == V4_MAPPED;
+}
+
 SEC("cgroup/connect6")
 int slim_connect6(struct bpf_sock_addr *ctx)
 {
@@ -217,10 +240,12 @@ int slim_connect6(struct bpf_sock_addr *ctx)
         };
         enum verdict v;
 
-        if (addr_is_any6(&d.addr))
+        if (addr_is_any6(&d.addr) && is_mapped(ctx->sk))
+                d.addr = addr_v4(bpf_htonl(0x7f000001)); /* as tcp_v6_connect() reads it */
+        else if (addr_is_any6(&d.addr))
                 d.addr.w[3] = bpf_htonl(1);
         else if (addr_is_any4(&d.addr))
-                d.addr.w[3] = bpf_htonl(0x7f000001);
+                d.addr.w[3] = own4(ctx->sk, is_mapped(ctx->sk) ? ctx->sk->src_ip6[3] : 0);
         v = connects(ctx, false, &d);
         if (v != REWRITTEN)
                 return v;
