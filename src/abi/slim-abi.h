@@ -87,9 +87,10 @@ enum slim_peer_kind {
 enum slim_bind_flags {
         SLIM_BIND_REUSE_ADDR = 1 << 0,
         SLIM_BIND_REUSE_PORT = 1 << 1,
-        SLIM_BIND_BY_LISTEN = 1 << 2, /* there was no bind() */
-        SLIM_BIND_SAME_UID = 1 << 3,  /* it is counted in slim_binding.same_uid */
-        SLIM_BIND_NO_PORT = 1 << 4,   /* an address only: IP_BIND_ADDRESS_NO_PORT */
+        SLIM_BIND_AUTO = 1 << 2, /* the port is automatic: of bind() to port 0, or of listen() */
+        SLIM_BIND_SAME_UID = 1 << 3, /* it is counted in slim_binding.same_uid */
+        SLIM_BIND_NO_PORT = 1 << 4,  /* an address only: IP_BIND_ADDRESS_NO_PORT */
+        SLIM_BIND_FAILED = 1 << 5,   /* bind() was refused since the last connection: no address */
 };
 
 /* Socket options that are Slim's own affair: what the program set is here, and the kernel's own
@@ -130,7 +131,8 @@ struct slim_socket {
 
         union slim_addr bound_addr; /* what the program gave to bind() */
         union slim_addr peer_addr;  /* overlay address of the peer (SLIM_PEER_OVERLAY) */
-        __u64 owner;                /* cookie of the socket that holds the binding; 0: none */
+        __u64 owner; /* cookie of the socket that holds the binding; 0: none, and bound_addr and
+                      * bound_port are only what getsockname() still shows */
         __u32 peer_endpoint;
         __u16 bound_port;  /* virtual port; 0: the host's own port is shown */
         __u16 peer_port;   /* virtual port of the peer */

@@ -79,6 +79,12 @@ static __always_inline bool addr_is_scoped(const union slim_addr *a)
                (a->w[0] & bpf_htonl(0xff000000)) == bpf_htonl(0xff000000);
 }
 
+/* 0.0.0.0 or :: */
+static __always_inline bool addr_is_any(const union slim_addr *a)
+{
+        return addr_is_any4(a) || addr_is_any6(a);
+}
+
 /* 127.0.0.0/8 or ::1 */
 static __always_inline bool addr_is_loopback(const union slim_addr *a)
 {

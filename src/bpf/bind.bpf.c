@@ -49,17 +49,12 @@ static __always_inline void to_host(union slim_addr *addr)
                 *addr = addr_v6(0, 0, 0, 0);
 }
 
-/*
- * Does a socket's binding count for nothing? So it does when listen() made it and is over, and when
- * the kernel refused the bind() that came before: a loopback address that the host has not.
- */
-static __always_inline bool is_void(struct bpf_sock *sk, const struct slim_socket *s)
+/* Did the kernel refuse the bind() before: to a loopback address that the host has not? */
+static __always_inline bool was_refused(struct bpf_sock *sk, const struct slim_socket *s)
 {
         __be32 v4 = sk->src_ip4;
 
         barrier_var(v4);
-        if (s->bind_flags & SLIM_BIND_BY_LISTEN)
-                return true;
         if (!addr_is_loopback(&s->bound_addr))
                 return false;
         return !(v4 | sk->src_ip6[0] | sk->src_ip6[1] | sk->src_ip6[2] | sk->src_ip6[3]);
@@ -72,26 +67,30 @@ static __always_inline int bind_to(struct bpf_sock_addr *ctx, struct slim_socket
         struct bind_request q = {.endpoint = s->endpoint, .addr = *addr, .port = port};
         const struct net___slim *net = caller_net();
         struct sock___slim *sk = (void *)bpf_skc_to_tcp_sock(ctx->sk);
+        bool held = s->owner || (s->bind_flags & SLIM_BIND_NO_PORT);
+        bool bound = ctx->sk->src_port || ctx->sk->state != BPF_TCP_CLOSE ||
+                     (held && !was_refused(ctx->sk, s));
+        bool foreign =
+            !addr_is_any(addr) && !addr_is_loopback(addr) && !addr_is_one_of(addr, s->addr);
 
-        if (ctx->sk->src_port || ctx->sk->state != BPF_TCP_CLOSE)
-                return 1; /* the kernel says EINVAL to a second bind(), */
-        if ((s->owner || (s->bind_flags & SLIM_BIND_NO_PORT)) && !is_void(ctx->sk, s)) {
-                bpf_set_retval(-EINVAL); /* and would not to this one, as it has no port yet */
+        /* In the order of __inet_bind() and __inet6_bind(). */
+        if (foreign && (!bound || ctx->family == AF_INET))
+                return refuse(EADDRNOTAVAIL, SLIM_REASON_BIND_FOREIGN_ADDRESS);
+        if (port && port < net->ipv4.sysctl_ip_prot_sock && !caller_may(net, CAP_NET_BIND_SERVICE))
+                return refuse(EACCES, SLIM_REASON_BIND_PRIVILEGED);
+        if (bound) {
+                /* The kernel may not say so: it has no port before connect() or listen(). */
+                bpf_set_retval(-EINVAL);
+                return 0;
+        }
+        q.flags = flags_of(sk, s);
+        if (ctx->family != AF_INET && addr_is_v4(addr) && q.flags.v6only) {
+                bpf_set_retval(-EINVAL); /* as the kernel does, but before a port is taken */
                 return 0;
         }
         if (s->owner)
                 port_release(s);
 
-        if (!addr_is_any4(addr) && !addr_is_any6(addr) && !addr_is_loopback(addr) &&
-            !addr_is_one_of(addr, s->addr))
-                return refuse(EADDRNOTAVAIL, SLIM_REASON_BIND_FOREIGN_ADDRESS);
-
-        /* The kernel's order: __inet6_bind(), then __inet_bind(). */
-        q.flags = flags_of(sk, s);
-        if (q.flags.v6only && ctx->family == AF_INET6 && addr_is_v4(addr))
-                return refuse(EINVAL, SLIM_REASON_BIND_FOREIGN_ADDRESS);
-        if (port && port < net->ipv4.sysctl_ip_prot_sock && !caller_may(net, CAP_NET_BIND_SERVICE))
-                return refuse(EACCES, SLIM_REASON_BIND_PRIVILEGED);
         if (sk)
                 apply_sysctls(ctx, sk, s);
         s->bind_flags &= ~SLIM_BIND_NO_PORT;
@@ -103,8 +102,11 @@ static __always_inline int bind_to(struct bpf_sock_addr *ctx, struct slim_socket
         }
         q.range = narrow_range(net_range(net), s->port_range);
         port_bind(&q);
-        if (q.binding < 0)
+        if (q.binding < 0) {
+                s->bind_flags |= SLIM_BIND_FAILED; /* the kernel forgets the address that was */
+                s->bound_addr = addr_v6(0, 0, 0, 0);
                 return refuse(EADDRINUSE, SLIM_REASON_BIND_IN_USE);
+        }
         port_hold(s, &q, bpf_get_socket_cookie(ctx));
         to_host(addr);
         return 1;

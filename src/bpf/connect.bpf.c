@@ -59,11 +59,6 @@ static __always_inline union slim_addr source_of(struct bpf_sock *sk, bool v4)
         return addr_v6(sk->src_ip6[0], sk->src_ip6[1], sk->src_ip6[2], sk->src_ip6[3]);
 }
 
-static __always_inline bool is_wildcard(const union slim_addr *a)
-{
-        return addr_is_any4(a) || addr_is_any6(a);
-}
-
 /* Gives the socket a source address, and a port unless that is 0. */
 static __always_inline long set_source(struct bpf_sock_addr *ctx, bool v4,
                                        const union slim_addr *addr, __u16 port)
@@ -119,7 +114,7 @@ static __always_inline enum verdict directly(struct bpf_sock_addr *ctx, bool v4,
         const union slim_addr any = v4 ? addr_v4(0) : addr_v6(0, 0, 0, 0);
         union slim_addr source = source_of(ctx->sk, v4);
 
-        if (!s->is_host && !is_wildcard(&source) && !addr_is_loopback(&s->bound_addr) &&
+        if (!s->is_host && !addr_is_any(&source) && !addr_is_loopback(&s->bound_addr) &&
             set_source(ctx, v4, &any, 0) < 0)
                 return refuse(EADDRNOTAVAIL, SLIM_REASON_CONNECT_NO_SOURCE);
         s->peer_endpoint = endpoint;
@@ -268,10 +263,27 @@ static __always_inline enum verdict connects(struct bpf_sock_addr *ctx, bool v4,
         return host_connects(ctx, v4, d);
 }
 
+/*
+ * What 0.0.0.0 means to a socket: its own address, if it has one, as ip_route_output_key() has it.
+ * host: the address that the kernel has for it.
+ */
+static __always_inline __be32 own4(struct bpf_sock *sk, __be32 host)
+{
+        const __be32 loopback = bpf_htonl(0x7f000001);
+        struct slim_socket *s = sk ? bpf_sk_storage_get(&sockets, sk, 0, 0) : 0;
+        union slim_addr addr = addr_v4(host);
+
+        if (s && addr_is_v4(&s->bound_addr) && s->bound_addr.w[3])
+                return s->bound_addr.w[3];
+        if (!host)
+                return loopback;
+        return s && !addr_is_loopback(&addr) ? s->addr[SLIM_V4].w[3] : host;
+}
+
 SEC("cgroup/connect4")
 int slim_connect4(struct bpf_sock_addr *ctx)
 {
-        __be32 v4 = ctx->user_ip4 ?: bpf_htonl(0x7f000001); /* 0.0.0.0 is this host */
+        __be32 v4 = ctx->user_ip4 ?: own4(ctx->sk, ctx->sk ? ctx->sk->src_ip4 : 0);
         struct destination d = {.addr = addr_v4(v4), .port = bpf_ntohs(ctx->user_port)};
 
         enum verdict v = connects(ctx, true, &d);
@@ -285,6 +297,12 @@ int slim_connect4(struct bpf_sock_addr *ctx)
         return 1;
 }
 
+/* Is its own address v4-mapped? */
+static __always_inline bool is_mapped(struct bpf_sock *sk)
+{
+        return sk && !sk->src_ip6[0] && !sk->src_ip6[1] && sk->src_ip6[2] == V4_MAPPED;
+}
+
 SEC("cgroup/connect6")
 int slim_connect6(struct bpf_sock_addr *ctx)
 {
@@ -294,10 +312,12 @@ int slim_connect6(struct bpf_sock_addr *ctx)
         };
         enum verdict v;
 
-        if (addr_is_any6(&d.addr))
+        if (addr_is_any6(&d.addr) && is_mapped(ctx->sk))
+                d.addr = addr_v4(bpf_htonl(0x7f000001)); /* as tcp_v6_connect() reads it */
+        else if (addr_is_any6(&d.addr))
                 d.addr.w[3] = bpf_htonl(1);
         else if (addr_is_any4(&d.addr))
-                d.addr.w[3] = bpf_htonl(0x7f000001);
+                d.addr.w[3] = own4(ctx->sk, is_mapped(ctx->sk) ? ctx->sk->src_ip6[3] : 0);
         v = connects(ctx, false, &d);
         if (v != REWRITTEN)
                 return v;

@@ -9,6 +9,8 @@
  */
 #include "addr.h"
 
+#define AF_INET 2
+
 /*
  * Overwrites what the kernel found; false: the socket is nobody's or has no name yet. Bound is what
  * the table says, since the kernel has no port before connect() or listen(). For the rest the port
@@ -28,12 +30,14 @@ static __always_inline bool local_name(struct bpf_sock_addr *ctx, union slim_add
                 return false; /* by VXLAN: the names are real */
         if (s->bound_port)
                 *port = s->bound_port;
-        if (ctx->sk->state == BPF_TCP_LISTEN || !ctx->sk->dst_port)
-                *addr =
-                    s->bound_port || (s->bind_flags & SLIM_BIND_NO_PORT) ? s->bound_addr : *addr;
-        else if (s->peer_kind == SLIM_PEER_OVERLAY) /* the wire may be of the other family */
-                *addr = *addr_of(s->addr, addr_family(&s->peer_addr));
-        else if (s->peer_kind != SLIM_PEER_LOOPBACK)
+        if (!addr_is_any(&s->bound_addr))
+                *addr = s->bound_addr; /* whatever it connects to from there */
+        else if (s->bind_flags & SLIM_BIND_FAILED)
+                *addr = ctx->family == AF_INET ? addr_v4(0) : addr_v6(0, 0, 0, 0);
+        else if (s->peer_kind == SLIM_PEER_OVERLAY && ctx->sk->dst_port)
+                *addr = *addr_of(s->addr,
+                                 addr_family(&s->peer_addr)); /* the wire may be of the other */
+        else if (!addr_is_any(addr) && !addr_is_loopback(addr))
                 *addr = *addr_of(s->addr, addr_family(addr));
         return true;
 }

@@ -145,6 +145,9 @@ static __always_inline int port_add(struct slim_port *p, struct bind_request *q)
         return at;
 }
 
+/* net.ipv4.ip_local_port_range, unless somebody has set it: high << 16 | low. */
+#define RANGE_DEFAULT (60999U << 16 | 32768U)
+
 #define BIND_TRIES 64 /* meetings with a binding that is just ending */
 
 /* bpf_loop()'s step: 1 ends the loop. */
@@ -203,6 +206,7 @@ __weak __noinline int port_bind(struct bind_request *wish)
         wish->binding = q.binding;
         wish->port = q.port;
         wish->same_uid = q.same_uid;
+        wish->automatic = q.automatic;
         return 0;
 }
 
@@ -218,7 +222,8 @@ static __always_inline void port_hold(struct slim_socket *s, const struct bind_r
         s->listen_port = 0;
         s->bind_flags = (q->flags.reuse_addr ? SLIM_BIND_REUSE_ADDR : 0) |
                         (q->flags.reuse_port ? SLIM_BIND_REUSE_PORT : 0) |
-                        (q->same_uid ? SLIM_BIND_SAME_UID : 0);
+                        (q->same_uid ? SLIM_BIND_SAME_UID : 0) |
+                        (q->automatic ? SLIM_BIND_AUTO : 0);
 }
 
 /* The number of a single set bit. (The compiler of Debian 12 crashes on __builtin_ctzll.) */
@@ -274,22 +279,45 @@ static __always_inline int port_listen(struct slim_port *p, const struct slim_so
         return slot;
 }
 
+/* The host port of a listener that is one no more. */
+static __always_inline void port_unhide(struct slim_socket *s)
+{
+        __u32 hidden = s->listen_port, *n;
+
+        if (!hidden)
+                return;
+        n = bpf_map_lookup_elem(&hidden_ports, &hidden);
+        if (n)
+                __sync_fetch_and_add(n, -1);
+        s->listen_port = 0;
+}
+
+/* Ends a socket's listening: it was shut down and stays bound. */
+static __always_inline void port_unlisten(struct slim_socket *s)
+{
+        struct slim_port_key key = {.endpoint = s->endpoint, .port = s->bound_port};
+        struct slim_port *p = bpf_map_lookup_elem(&ports, &key);
+        __u8 binding = s->binding, slot = s->slot;
+
+        port_unhide(s);
+        s->slot = SLIM_NO_SLOT;
+        if (!p || binding >= SLIM_BINDINGS || slot >= SLIM_LISTENERS)
+                return;
+        bpf_spin_lock(&p->lock);
+        p->binding[binding].listeners &= ~(1ULL << slot);
+        bpf_spin_unlock(&p->lock);
+}
+
 /* Ends a socket's binding and its listening. Counts of options are those of the time of bind(). */
 static __always_inline void port_release(struct slim_socket *s)
 {
         struct slim_port_key key = {.endpoint = s->endpoint, .port = s->bound_port};
         struct slim_port *p = bpf_map_lookup_elem(&ports, &key);
         __u8 flags = s->bind_flags;
-        __u32 left = 0, hidden = s->listen_port;
-        __u32 *n;
+        __u32 left = 0;
 
         s->owner = 0;
-        if (hidden) {
-                n = bpf_map_lookup_elem(&hidden_ports, &hidden);
-                if (n)
-                        __sync_fetch_and_add(n, -1);
-                s->listen_port = 0;
-        }
+        port_unhide(s);
         if (!p)
                 return;
         bpf_spin_lock(&p->lock);

@@ -8,6 +8,8 @@
  *   WRITE_HDR_OPT_CB        … and what they say, with its MAC
  *   ACTIVE_ESTABLISHED_CB   ask no more: nothing of ours runs for data
  *   TCP_LISTEN_CB           from here on the listener can be found; its host port is hidden
+ *   STATE_CB                of listeners, and of sockets bound to an automatic port: closed, it
+ *                           listens no more and loses that port
  *   PASSIVE_ESTABLISHED_CB  identity of the peer from the verified SYN
  *
  * Where the option finds no room (TCP Fast Open, MD5), the SYN leaves without it and the server's
@@ -55,6 +57,13 @@ static __always_inline void want_headers(struct bpf_sock_ops *ops, bool on)
         bpf_sock_ops_cb_flags_set(ops, flags | (on ? BPF_SOCK_OPS_WRITE_HDR_OPT_CB_FLAG : 0));
 }
 
+static __always_inline void watch_state(struct bpf_sock_ops *ops, bool on)
+{
+        __u32 flags = ops->bpf_sock_ops_cb_flags & ~BPF_SOCK_OPS_STATE_CB_FLAG;
+
+        bpf_sock_ops_cb_flags_set(ops, flags | (on ? BPF_SOCK_OPS_STATE_CB_FLAG : 0));
+}
+
 static __always_inline void write_option(struct bpf_sock_ops *ops, struct slim_socket *s)
 {
         struct tcphdr *th = ops->skb_data;
@@ -89,27 +98,30 @@ static __always_inline void listening(struct bpf_sock_ops *ops, struct bpf_sock 
         struct slim_port_key key = {.endpoint = s->endpoint};
         struct slim_listener_key lkey = {.endpoint = s->endpoint};
         struct slim_port *p;
+        __u8 failed;
         int at;
 
         if (!s->owner) {
-                /* listen() with no bind(): the kernel's automatic port, on the wildcard. */
+                /* listen() with no bind(), or with one to port 0 whose port was lost: a new port,
+                 * on the address that was bound or on the wildcard. */
                 struct bind_request q = {
                     .endpoint = s->endpoint,
-                    .addr = ops->family == AF_INET ? addr_v4(0) : addr_v6(0, 0, 0, 0),
-                    .port = ops->local_port,
+                    .addr = s->bound_addr,
+                    .range = narrow_range(RANGE_DEFAULT, s->port_range),
                     .flags = {.uid = uid_of(sk),
                               .v6only = !!(s->sockopts & SLIM_SOCKOPT_V6ONLY),
                               .device = device_claims(s->device)},
                 };
 
-                if (s->bind_flags & SLIM_BIND_NO_PORT)
-                        q.addr = s->bound_addr;
+                if (addr_is_any(&q.addr))
+                        q.addr = ops->family == AF_INET ? addr_v4(0) : addr_v6(0, 0, 0, 0);
 
                 port_bind(&q);
                 if (q.binding < 0)
                         return count(SLIM_REASON_LISTEN_IN_USE);
+                failed = s->bind_flags & SLIM_BIND_FAILED;
                 port_hold(s, &q, bpf_get_socket_cookie(ops));
-                s->bind_flags |= SLIM_BIND_BY_LISTEN;
+                s->bind_flags |= failed;
         }
         key.port = s->bound_port;
         p = bpf_map_lookup_elem(&ports, &key);
@@ -134,10 +146,48 @@ static __always_inline void listening(struct bpf_sock_ops *ops, struct bpf_sock 
                         return count(SLIM_REASON_LISTEN_IN_USE);
                 s->slot = at;
         }
+        watch_state(ops, true);
         lkey.port = s->bound_port;
         lkey.binding = s->binding;
         lkey.slot = s->slot;
         bpf_sock_hash_update(ops, &listeners, &lkey, BPF_ANY);
+}
+
+/*
+ * A socket returns to TCP_CLOSE: a connection failed, was reset or undone, a listener was shut
+ * down. As in tcp_set_state(), it loses its port if that is automatic; what bind() named, port or
+ * address, stays (SOCK_BINDPORT_LOCK, SOCK_BINDADDR_LOCK).
+ */
+static __always_inline void closed(struct bpf_sock_ops *ops, struct slim_socket *s)
+{
+        struct slim_listener_key key = {
+            .endpoint = s->endpoint,
+            .port = s->bound_port,
+            .binding = s->binding,
+            .slot = s->slot,
+        };
+
+        if (!s->owner || s->owner != bpf_get_socket_cookie(ops))
+                return;
+        if (s->slot != SLIM_NO_SLOT)
+                bpf_map_delete_elem(&listeners, &key); /* the kernel does it on close() alone */
+        if (s->bind_flags & SLIM_BIND_AUTO)
+                port_release(s);
+        else if (s->slot != SLIM_NO_SLOT || s->listen_port)
+                port_unlisten(s);
+}
+
+static __always_inline void connecting(struct bpf_sock_ops *ops, struct slim_socket *s)
+{
+        s->bind_flags &= ~SLIM_BIND_FAILED;
+        if (!s->owner) {
+                /* A port that was lost, or the listener's that it was accepted from: it has a new
+                 * one. */
+                s->bound_port = 0;
+                s->accepted = 0;
+        } else if (s->bind_flags & SLIM_BIND_AUTO) {
+                watch_state(ops, true);
+        }
 }
 
 static __always_inline void accepted(struct bpf_sock_ops *ops, struct slim_socket *s)
@@ -155,6 +205,8 @@ static __always_inline void accepted(struct bpf_sock_ops *ops, struct slim_socke
         s->listen_port = 0;
         s->slot = SLIM_NO_SLOT;
         s->accepted = 1;
+        if (ops->bpf_sock_ops_cb_flags)
+                watch_state(ops, false); /* it was the listener's */
         if (addr_is_one_of(&tuple.server_addr, s->addr)) {
                 /* It came by VXLAN: the addresses are real. */
                 s->peer_kind = SLIM_PEER_PLAIN;
@@ -194,6 +246,7 @@ int slim_sockops(struct bpf_sock_ops *ops)
         case BPF_SOCK_OPS_TCP_CONNECT_CB:
                 if (s->peer_kind == SLIM_PEER_OVERLAY || s->peer_kind == SLIM_PEER_LOOPBACK)
                         want_headers(ops, true);
+                connecting(ops, s);
                 break;
         case BPF_SOCK_OPS_HDR_OPT_LEN_CB:
                 if (ops->skb_tcp_flags & SYN_FLAG)
@@ -210,6 +263,10 @@ int slim_sockops(struct bpf_sock_ops *ops)
         case BPF_SOCK_OPS_TCP_LISTEN_CB:
                 if (!s->is_host)
                         listening(ops, sk, s);
+                break;
+        case BPF_SOCK_OPS_STATE_CB:
+                if (ops->args[1] == BPF_TCP_CLOSE)
+                        closed(ops, s);
                 break;
         case BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB:
                 accepted(ops, s);

@@ -25,7 +25,7 @@
 #define TIMESTAMPING_OPT_PKTINFO (1 << 13)
 #define TIMESTAMPING_BIND_PHC    (1 << 15)
 
-#define TIMESTAMPING_KNOWN      ((1 << 19) - 1)
+#define TIMESTAMPING_KNOWN ((1 << 19) - 1)
 
 #define PRIORITY_MAX     6    /* the highest that needs no privilege */
 #define FASTOPEN_MAX     4096 /* the default net.core.somaxconn */

@@ -67,7 +67,7 @@ static __always_inline int socket_verdict(__u32 name)
         case SO_TIMESTAMPING_OLD:
         case SO_TIMESTAMPING_NEW:
                 return CLOSER;
-        case SO_MARK: /* it chooses the host's routes and rules */
+        case SO_MARK:          /* it chooses the host's routes and rules */
         case SO_ATTACH_FILTER: /* it would read host addresses in the packets */
         case SO_ATTACH_BPF:
                 return -EPERM;
