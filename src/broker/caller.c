@@ -148,10 +148,10 @@ static int has_right(int user_fd, bool capable, uid_t uid, int target_fd)
 int caller_is_admin(const struct caller *c, int netns_fd, bool host)
 {
         _cleanup_close_ int user_fd = -1, target_fd = -1;
-        uint64_t capabilities;
+        uint64_t capabilities = 0;
         bool capable;
         char path[32];
-        uid_t uid;
+        uid_t uid = 0;
         gid_t gid;
         int r;
 

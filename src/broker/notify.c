@@ -113,10 +113,11 @@ static int answer_continue(const struct loop *l)
 }
 
 /*
- * Puts a socket into the caller's table, closes it here, and only then lets the call return:
- * who closes it afterwards closes the last reference, so that its port is free and its FIN
- * sent at once. (SECCOMP_ADDFD_FLAG_SEND would wake the caller first.) No signal comes between the
- * two steps and leaves a descriptor that nobody knows of: see filter_load().
+ * Puts a descriptor into the caller's table, closes it here, and only then lets the call return:
+ * who closes a socket afterwards closes the last reference, so that its port is free and its FIN
+ * sent at once. (SECCOMP_ADDFD_FLAG_SEND would wake the caller first, and with the answer 0 when
+ * the broker is killed meanwhile.) No signal comes between the two steps and leaves a descriptor
+ * that nobody knows of: see filter_load().
  */
 static int hand_out(const struct loop *l, int *fd, uint32_t flags)
 {
@@ -131,29 +132,13 @@ static int hand_out(const struct loop *l, int *fd, uint32_t flags)
         if (fstat(*fd, &st) < 0)
                 return answer(l, 0, -errno, 0);
         l->in_hand->socket = st.st_ino;
-        l->in_hand->socket_id = l->call->id;
+        l->in_hand->socket_id = S_ISSOCK(st.st_mode) ? l->call->id : 0;
         r = ioctl(l->notify_fd, SECCOMP_IOCTL_NOTIF_ADDFD, &addfd);
         if (r < 0)
                 /* ENOENT: the caller died. Else its own table has no room (EMFILE). */
                 return errno == ENOENT ? 0 : answer(l, 0, -errno, 0);
         *fd = safe_close(*fd);
         return answer_done(l, r, 0);
-}
-
-/* The same in one step, where it does not matter that the broker has a share in it for a moment
- * longer: a broker that is killed there has either done both or neither. */
-static int answer_with(const struct loop *l, int fd, uint32_t flags)
-{
-        struct seccomp_notif_addfd addfd = {
-            .id = l->call->id,
-            .flags = SECCOMP_ADDFD_FLAG_SEND,
-            .srcfd = (uint32_t)fd,
-            .newfd_flags = flags,
-        };
-
-        if (ioctl(l->notify_fd, SECCOMP_IOCTL_NOTIF_ADDFD, &addfd) < 0)
-                return errno == ENOENT ? 0 : answer(l, 0, -errno, 0);
-        return 0;
 }
 
 /* A socket belongs to who made it (fstat(), SO_REUSEPORT, firewalls): that is the caller. */
@@ -212,8 +197,10 @@ static int run_interface(const struct loop *l, const struct caller *c, bool comp
         int r;
 
         r = interface_run(c, &l->inside, l->maps.sockets, &call, &fd);
+        /* Not found again after a broker's end, as it is like any other of its namespace: it would
+         * be given twice. */
         if (fd >= 0)
-                return answer_with(l, fd, O_CLOEXEC);
+                return hand_out(l, &fd, O_CLOEXEC);
         return r < 0 ? answer_done(l, 0, r) : answer_done(l, r, 0);
 }
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The filter in a child process that calls socket(). The parent is its broker and answers every
- * notification with a descriptor that no socket() of the child's own could have given: of
- * /dev/null. So what the child holds afterwards tells whether its call was notified.
+ * The filter in a child process. The parent is its broker and answers every socket() with a
+ * descriptor that no socket() of the child's own could have given: of /dev/null; and everything
+ * else with an error that no kernel has for it. So the child knows whether its call was notified.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -18,6 +18,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -38,6 +39,9 @@ struct call {
         unsigned long domain, type, protocol;
         bool notified;
 };
+
+/* No listen() or ioctl() of the kernel's fails with this. */
+#define ANSWER EUCLEAN
 
 /* Exit statuses of the child: 100 and more, the call's number, when that call went wrong. */
 #define STATUS_BAD_CALL 100
@@ -124,7 +128,17 @@ static unsigned int child_serve(struct child *c, int *ret_status)
                         break; /* POLLHUP: nobody has the filter any more */
                 if (ioctl(c->notify_fd, SECCOMP_IOCTL_NOTIF_RECV, &notif) < 0)
                         continue;
-                assert_int_equal(notif.n.data.nr, SYS_socket);
+                if (filter_call(&notif.n.data) != FILTER_SOCKET) {
+                        struct {
+                                struct seccomp_notif_resp r;
+                                char more[256];
+                        } resp = {.r = {.id = notif.n.id, .error = -ANSWER}};
+
+                        assert_int_not_equal(filter_call(&notif.n.data), FILTER_OTHER);
+                        assert_int_equal(ioctl(c->notify_fd, SECCOMP_IOCTL_NOTIF_SEND, &resp), 0);
+                        answered++;
+                        continue;
+                }
                 add.id = notif.n.id;
                 add.srcfd = (uint32_t)null;
                 assert_true(ioctl(c->notify_fd, SECCOMP_IOCTL_NOTIF_ADDFD, &add) >= 0);
@@ -185,6 +199,68 @@ static void test_which_calls_are_notified(void **state)
         assert_int_equal(status, 0);
 }
 
+/* --- listen() and ioctl() --------------------------------------------------------------------- */
+
+static const struct ioctl_range {
+        unsigned long first, last;
+        bool notified;
+} ioctl_ranges[] = {
+    {0x5400, 0x54ff, false}, /* terminals; FIONREAD, FIONBIO, TIOCOUTQ */
+    {0x8800, 0x8907, false}, /* FIOSETOWN, SIOCSPGRP, SIOCATMARK, SIOCGSTAMP… */
+    {0x8908, 0x894a, true},
+    {0x894b, 0x894b, false}, /* SIOCOUTQNSD */
+    {0x894c, 0x897f, true},
+    {0x8980, 0x89df, true},
+    {0x89e0, 0x89ef, false}, /* SIOCPROTOPRIVATE */
+    {0x89f0, 0x89ff, true},
+    {0x8a00, 0x8aff, false},
+    {0x8b00, 0x8bff, true}, /* wireless */
+    {0x8c00, 0x8c0f, false},
+    {0x80108906, 0x80108907, false}, /* SIOCGSTAMP_NEW, SIOCGSTAMPNS_NEW */
+    {0x18933, 0x18933, false},
+    {UPPER_HALF | 0x8933, UPPER_HALF | 0x8933, true}, /* the kernel takes an int */
+};
+
+static int run_ioctls(void *userdata)
+{
+        for (size_t i = 0; i < ARRAY_SIZE(ioctl_ranges); i++)
+                for (unsigned long n = ioctl_ranges[i].first; n <= ioctl_ranges[i].last; n++) {
+                        long r = syscall(SYS_ioctl, -1, n, NULL);
+
+                        if (r != -1 || (errno == ANSWER) != ioctl_ranges[i].notified)
+                                return STATUS_BAD_CALL + (int)i;
+                }
+        return 0;
+}
+
+static void test_which_ioctls_are_notified(void **state)
+{
+        struct child c = child_start(run_ioctls, NULL);
+        unsigned int expected = 0;
+        int status;
+
+        for (size_t i = 0; i < ARRAY_SIZE(ioctl_ranges); i++)
+                if (ioctl_ranges[i].notified)
+                        expected +=
+                            (unsigned int)(ioctl_ranges[i].last - ioctl_ranges[i].first + 1);
+        assert_int_equal(child_serve(&c, &status), expected);
+        assert_int_equal(status, 0);
+}
+
+static int run_listen(void *userdata)
+{
+        return syscall(SYS_listen, -1, 5) == -1 && errno == ANSWER ? 0 : 1;
+}
+
+static void test_listen_is_notified(void **state)
+{
+        struct child c = child_start(run_listen, NULL);
+        int status;
+
+        assert_int_equal(child_serve(&c, &status), 1);
+        assert_int_equal(status, 0);
+}
+
 /* The filter goes with fork(), threads and exec(), and does not take setuid programs' powers. */
 static void *thread_call(void *userdata)
 {
@@ -242,6 +318,24 @@ static int run_foreign_abi(void *userdata)
                          : "memory", "r8", "r9", "r10", "r11");
         if (fd >= 0 && is_answer((int)fd))
                 return 2;
+        /* But an interface ioctl() is notified, for it may be on a socket of the host's. */
+        __asm__ volatile("int $0x80"
+                         : "=a"(fd)
+                         : "a"(54L), "b"(-1L), "c"(0x8933L), "d"(0L)
+                         : "memory", "r8", "r9", "r10", "r11");
+        if (fd != -ANSWER && fd != -ENOSYS)
+                return 4;
+        *(bool *)userdata = fd == -ANSWER;
+        __asm__ volatile("int $0x80"
+                         : "=a"(fd)
+                         : "a"(54L), "b"(-1L), "c"(0x5401L), "d"(0L)
+                         : "memory", "r8", "r9", "r10", "r11");
+        if (fd == -ANSWER)
+                return 5;
+        /* The same for x32, where the kernel has it: the filter comes before the kernel's look. */
+        fd = syscall(514 | 0x40000000, -1, 0x8933, 0);
+        if (fd != -1 || errno != ANSWER)
+                return 6;
         /* And the filter is there all the same. */
         fd = socket(AF_INET, SOCK_STREAM, 0);
         return is_answer((int)fd) ? 0 : 3;
@@ -249,10 +343,17 @@ static int run_foreign_abi(void *userdata)
 
 static void test_foreign_abi(void **state)
 {
-        struct child c = child_start(run_foreign_abi, NULL);
+        bool *has_i386 = mmap(NULL, sizeof(*has_i386), PROT_READ | PROT_WRITE,
+                              MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+        struct child c;
+        unsigned int answered;
         int status;
 
-        assert_int_equal(child_serve(&c, &status), 1);
+        assert_ptr_not_equal(has_i386, MAP_FAILED);
+        c = child_start(run_foreign_abi, has_i386);
+        answered = child_serve(&c, &status);
+        assert_int_equal(answered, *has_i386 ? 3 : 2);
+        munmap(has_i386, sizeof(*has_i386));
         assert_int_equal(status, 0);
 }
 #endif
@@ -300,6 +401,8 @@ int main(void)
 {
         const struct CMUnitTest tests[] = {
             cmocka_unit_test(test_which_calls_are_notified),
+            cmocka_unit_test(test_which_ioctls_are_notified),
+            cmocka_unit_test(test_listen_is_notified),
             cmocka_unit_test(test_inherited),
 #ifdef __x86_64__
             cmocka_unit_test(test_foreign_abi),
