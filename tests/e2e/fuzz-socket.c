@@ -334,7 +334,7 @@ static int call_ioctl(void)
         int fd = pick(), r;
 
         request = one_in(16) ? (unsigned long)next() : 0x8900UL + below(0x100);
-        memset(out, 0, 512);
+        memset(out, 0, sizeof(out));
         fill_in(512);
         memcpy(out, in, 512);
         if (!one_in(4))
@@ -343,7 +343,6 @@ static int call_ioctl(void)
                 /* A length and a pointer: to a place that is searched. */
                 struct ifconf c = {.ifc_len = 2048, .ifc_buf = (char *)out + 4096};
 
-                memset(out + 4096, 0, 2048);
                 memcpy(out, &c, sizeof(c));
         }
         r = ioctl(fd, request, out);
