@@ -92,8 +92,8 @@ enum slim_sockopts {
         SLIM_SOCKOPT_CONGESTION = 1 << 18,
         SLIM_SOCKOPT_TSONLY = 1 << 19, /* the program asked for what every socket has */
 };
-#define SLIM_SOCKOPT_SYSCTLS                                                    \
-        (SLIM_SOCKOPT_KEEPIDLE | SLIM_SOCKOPT_KEEPINTVL | SLIM_SOCKOPT_KEEPCNT |  \
+#define SLIM_SOCKOPT_SYSCTLS                                                     \
+        (SLIM_SOCKOPT_KEEPIDLE | SLIM_SOCKOPT_KEEPINTVL | SLIM_SOCKOPT_KEEPCNT | \
          SLIM_SOCKOPT_CONGESTION)
 
 #define SLIM_NO_SLOT 0xff

@@ -6,8 +6,8 @@
  * table (ports.h); the kernel notes the wildcard address or, for a loopback address, that one, and
  * takes no host port before connect() or listen() (IP_BIND_ADDRESS_NO_PORT, set by the broker).
  * Port 0 picks a free virtual port here, as inet_csk_find_open_port() does, unless the program has
- * IP_BIND_ADDRESS_NO_PORT for itself: then there is an address alone. Privileged ports and the range
- * of automatic ones are the container's own.
+ * IP_BIND_ADDRESS_NO_PORT for itself: then there is an address alone. Privileged ports and the
+ * range of automatic ones are the container's own.
  */
 #include "ports.h"
 #include "sysctl.h"
@@ -85,8 +85,7 @@ static __always_inline int bind_to(struct bpf_sock_addr *ctx, struct slim_socket
         q.flags = flags_of(sk, s);
         if (q.flags.v6only && ctx->family == AF_INET6 && addr_is_v4(addr))
                 return refuse(EINVAL, SLIM_REASON_BIND_FOREIGN_ADDRESS);
-        if (port && port < net->ipv4.sysctl_ip_prot_sock &&
-            !caller_may(net, CAP_NET_BIND_SERVICE))
+        if (port && port < net->ipv4.sysctl_ip_prot_sock && !caller_may(net, CAP_NET_BIND_SERVICE))
                 return refuse(EACCES, SLIM_REASON_BIND_PRIVILEGED);
         if (sk)
                 apply_sysctls(ctx, sk, s);

@@ -25,8 +25,8 @@ static __always_inline bool local_name(struct bpf_sock_addr *ctx, union slim_add
         if (s->bound_port)
                 *port = s->bound_port;
         if (ctx->sk->state == BPF_TCP_LISTEN || !ctx->sk->dst_port)
-                *addr = s->bound_port || (s->bind_flags & SLIM_BIND_NO_PORT) ? s->bound_addr
-                                                                             : *addr;
+                *addr =
+                    s->bound_port || (s->bind_flags & SLIM_BIND_NO_PORT) ? s->bound_addr : *addr;
         else if (s->peer_kind != SLIM_PEER_LOOPBACK || !addr_is_loopback(addr))
                 *addr = s->addr;
         return true;

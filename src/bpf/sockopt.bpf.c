@@ -21,12 +21,12 @@
 #define AF_INET 2
 
 /* Of SO_TIMESTAMPING: addresses and devices in what the error queue says. */
-#define TIMESTAMPING_OPT_CMSG   (1 << 10)
-#define TIMESTAMPING_OPT_TSONLY (1 << 11)
+#define TIMESTAMPING_OPT_CMSG    (1 << 10)
+#define TIMESTAMPING_OPT_TSONLY  (1 << 11)
 #define TIMESTAMPING_OPT_PKTINFO (1 << 13)
-#define TIMESTAMPING_BIND_PHC   (1 << 15)
+#define TIMESTAMPING_BIND_PHC    (1 << 15)
 
-#define TIMESTAMPING_KNOWN      ((1 << 19) - 1)
+#define TIMESTAMPING_KNOWN ((1 << 19) - 1)
 
 #define PRIORITY_MAX     6    /* the highest that needs no privilege */
 #define FASTOPEN_MAX     4096 /* the default net.core.somaxconn */

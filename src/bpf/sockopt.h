@@ -46,7 +46,6 @@
 #define TCP_RTO_MIN_US_    45
 #define TCP_DELACK_MAX_US_ 46
 
-
 #define OPTION(level, name) ((__u32)(level) << 16 | (name))
 
 enum {
@@ -68,7 +67,7 @@ static __always_inline int socket_verdict(__u32 name)
         case SO_TIMESTAMPING_OLD:
         case SO_TIMESTAMPING_NEW:
                 return CLOSER;
-        case SO_MARK: /* it chooses the host's routes and rules */
+        case SO_MARK:          /* it chooses the host's routes and rules */
         case SO_ATTACH_FILTER: /* it would read host addresses in the packets */
         case SO_ATTACH_BPF:
                 return -EPERM;
@@ -142,7 +141,8 @@ static __always_inline int ip_verdict(__u32 name)
                 return PASS;
         }
         if (name >= IP_ADD_MEMBERSHIP && name <= MCAST_MSFILTER)
-                return -EPROTO; /* as natively: no groups on TCP. Joining for a source would work. */
+                return -EPROTO; /* as natively: no groups on TCP. Joining for a source would work.
+                                 */
         return name >= IP_TOS && name <= IP_MULTICAST_LOOP ? PASS : -ENOPROTOOPT;
 }
 

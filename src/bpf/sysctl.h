@@ -49,7 +49,8 @@ static __always_inline int net_keepalive(const struct net___slim *net, int name)
                hz;
 }
 
-/* One of them is about to be set by the program, which may fail: it then is what it was natively. */
+/* One of them is about to be set by the program, which may fail: it then is what it was natively.
+ */
 static __always_inline void apply_one(void *where, struct slim_socket *s, int name, __u32 flag)
 {
         const struct net___slim *net = caller_net();

@@ -47,9 +47,9 @@ static int filter_add_netfilter(scmp_filter_ctx ctx)
         if (r < 0)
                 return r;
         for (size_t i = 0; i < ARRAY_SIZE(ipv6); i++) {
-                r = seccomp_rule_add(
-                    ctx, SCMP_ACT_ERRNO(ENOPROTOOPT), SCMP_SYS(getsockopt), 2, ipv6_level,
-                    SCMP_A2_64(SCMP_CMP_MASKED_EQ, INT_MASK, (uint64_t)ipv6[i]));
+                r = seccomp_rule_add(ctx, SCMP_ACT_ERRNO(ENOPROTOOPT), SCMP_SYS(getsockopt), 2,
+                                     ipv6_level,
+                                     SCMP_A2_64(SCMP_CMP_MASKED_EQ, INT_MASK, (uint64_t)ipv6[i]));
                 if (r < 0)
                         return r;
         }

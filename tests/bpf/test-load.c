@@ -29,8 +29,8 @@ static const char *const expected[] = {
     "slim_connect4",       "slim_connect6",     "slim_bind4",        "slim_bind6",
     "slim_getsockname4",   "slim_getsockname6", "slim_getpeername4", "slim_getpeername6",
     "slim_sockops",        "slim_release",      "slim_ingress",      "slim_steer",
-    "slim_from_container", "slim_to_container", "slim_from_vxlan",
-    "slim_setsockopt",     "slim_getsockopt",
+    "slim_from_container", "slim_to_container", "slim_from_vxlan",   "slim_setsockopt",
+    "slim_getsockopt",
 };
 
 static char logs[ARRAY_SIZE(expected)][LOG_SIZE];

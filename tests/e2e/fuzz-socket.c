@@ -12,8 +12,8 @@
  * calls of each kind there were and how many of them succeeded, and what was found. The exit status
  * is 1 when something was.
  *
- * A timer interrupts whatever blocks. Nothing here depends on the time otherwise: the same seed makes
- * the same calls, though the kernel may answer them differently.
+ * A timer interrupts whatever blocks. Nothing here depends on the time otherwise: the same seed
+ * makes the same calls, though the kernel may answer them differently.
  */
 #include <arpa/inet.h>
 #include <errno.h>
@@ -180,7 +180,7 @@ static void look(const char *what, uint32_t a, uint32_t b, const void *p, size_t
 /* Into in[]; its length. */
 static socklen_t make_address(void)
 {
-        static const uint16_t families[] = {AF_INET,  AF_INET6,  AF_UNSPEC, AF_UNIX, AF_NETLINK,
+        static const uint16_t families[] = {AF_INET,   AF_INET6, AF_UNSPEC, AF_UNIX, AF_NETLINK,
                                             AF_PACKET, AF_VSOCK, 0xffff,    255,     AF_BLUETOOTH};
         struct in_addr v4 = {.s_addr = htonl(INADDR_LOOPBACK)};
         struct sockaddr_in6 *sin6 = (void *)in;
@@ -256,7 +256,9 @@ static int make_socket(void)
                         listen(fd, (int)below(8));
                 break;
         case 1: /* connected, to the other container or to one of ours */
-                sin.sin_addr = one_in(2) ? peer : one_in(2) ? own : (struct in_addr){htonl(INADDR_LOOPBACK)};
+                sin.sin_addr = one_in(2)   ? peer
+                               : one_in(2) ? own
+                                           : (struct in_addr){htonl(INADDR_LOOPBACK)};
                 sin.sin_port = sin.sin_addr.s_addr == peer.s_addr ? peer_port : port;
                 if (family == AF_INET) {
                         connect(fd, (struct sockaddr *)&sin, sizeof(sin));
@@ -269,7 +271,8 @@ static int make_socket(void)
                 break;
         default: /* accepted, of whichever listener has one */
                 for (int i = 0; i < SOCKETS; i++) {
-                        int accepted = accept4(sockets[i], NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+                        int accepted =
+                            accept4(sockets[i], NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
 
                         if (accepted >= 0) {
                                 close(fd);
@@ -296,9 +299,24 @@ static int pick(void)
 
 static int level(void)
 {
-        static const int levels[] = {SOL_SOCKET, SOL_SOCKET, IPPROTO_TCP, IPPROTO_TCP, IPPROTO_IP,
-                                     IPPROTO_IP, IPPROTO_IPV6, IPPROTO_IPV6, IPPROTO_UDP,
-                                     IPPROTO_RAW, IPPROTO_ICMPV6, 132, 263, 270, 282, 284, 285, 286};
+        static const int levels[] = {SOL_SOCKET,
+                                     SOL_SOCKET,
+                                     IPPROTO_TCP,
+                                     IPPROTO_TCP,
+                                     IPPROTO_IP,
+                                     IPPROTO_IP,
+                                     IPPROTO_IPV6,
+                                     IPPROTO_IPV6,
+                                     IPPROTO_UDP,
+                                     IPPROTO_RAW,
+                                     IPPROTO_ICMPV6,
+                                     132,
+                                     263,
+                                     270,
+                                     282,
+                                     284,
+                                     285,
+                                     286};
 
         return one_in(32) ? (int)number() : levels[below(sizeof(levels) / sizeof(levels[0]))];
 }
@@ -515,12 +533,17 @@ static int usage(void)
 
 int main(int argc, char *argv[])
 {
-        static int (*const call[KIND_MAX])(void) = {call_option, call_ioctl, call_message, call_call};
+        static int (*const call[KIND_MAX])(void) = {call_option, call_ioctl, call_message,
+                                                    call_call};
         static const struct option options[] = {
-            {"calls", required_argument, NULL, 'c'}, {"seed", required_argument, NULL, 's'},
-            {"uid", required_argument, NULL, 'u'},   {"kinds", required_argument, NULL, 'k'},
-            {"own", required_argument, NULL, 'o'},   {"peer", required_argument, NULL, 'p'},
-            {"port", required_argument, NULL, 'P'},  {"forbid", required_argument, NULL, 'f'},
+            {"calls", required_argument, NULL, 'c'},
+            {"seed", required_argument, NULL, 's'},
+            {"uid", required_argument, NULL, 'u'},
+            {"kinds", required_argument, NULL, 'k'},
+            {"own", required_argument, NULL, 'o'},
+            {"peer", required_argument, NULL, 'p'},
+            {"port", required_argument, NULL, 'P'},
+            {"forbid", required_argument, NULL, 'f'},
             {},
         };
         unsigned long calls = 0, made[KIND_MAX] = {}, succeeded[KIND_MAX] = {};
