@@ -94,8 +94,8 @@ enum slim_bind_flags {
 };
 
 /* Socket options that are Slim's own affair: what the program set is here, and the kernel's own
- * have other values (docs/sockopts.md). The last four say that the kernel's value is the right one.
- */
+ * have other values (docs/sockopts.md). Those of
+ * SLIM_SOCKOPT_SYSCTLS say that the kernel's value is the right one. */
 enum slim_sockopts {
         SLIM_SOCKOPT_V6ONLY = 1 << 0,
         SLIM_SOCKOPT_V6ONLY_SET = 1 << 1, /* it is not the sysctl that counts */
@@ -116,6 +116,7 @@ enum slim_sockopts {
         SLIM_SOCKOPT_KEEPINTVL = 1 << 16,
         SLIM_SOCKOPT_KEEPCNT = 1 << 17,
         SLIM_SOCKOPT_CONGESTION = 1 << 18,
+        SLIM_SOCKOPT_TSONLY = 1 << 19, /* the program asked for what every socket has */
 };
 #define SLIM_SOCKOPT_SYSCTLS                                                     \
         (SLIM_SOCKOPT_KEEPIDLE | SLIM_SOCKOPT_KEEPINTVL | SLIM_SOCKOPT_KEEPCNT | \

@@ -205,6 +205,8 @@ static __always_inline void accepted(struct bpf_sock_ops *ops, struct slim_socke
         s->listen_port = 0;
         s->slot = SLIM_NO_SLOT;
         s->accepted = 1;
+        s->peer_kind = SLIM_PEER_NONE; /* not what the listener was once connected to */
+        s->peer_endpoint = 0;
         if (ops->bpf_sock_ops_cb_flags)
                 watch_state(ops, false); /* it was the listener's */
         if (addr_is_one_of(&tuple.server_addr, s->addr)) {

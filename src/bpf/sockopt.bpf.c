@@ -22,6 +22,7 @@
 
 /* Of SO_TIMESTAMPING: addresses and devices in what the error queue says. */
 #define TIMESTAMPING_OPT_CMSG    (1 << 10)
+#define TIMESTAMPING_OPT_TSONLY  (1 << 11)
 #define TIMESTAMPING_OPT_PKTINFO (1 << 13)
 #define TIMESTAMPING_BIND_PHC    (1 << 15)
 
@@ -154,7 +155,9 @@ static __always_inline int set_device(struct bpf_sockopt *ctx, struct slim_socke
         return done(ctx);
 }
 
-static __always_inline int set_timestamping(struct bpf_sockopt *ctx)
+/* OPT_TSONLY stays set, as the broker has set it: without it the error queue returns the packet,
+ * headers and all. */
+static __always_inline int set_timestamping(struct bpf_sockopt *ctx, struct slim_socket *s)
 {
         int *p = ctx->optval, *end = ctx->optval_end;
         int n = ctx->optlen;
@@ -163,7 +166,12 @@ static __always_inline int set_timestamping(struct bpf_sockopt *ctx)
                 return no(EINVAL);
         if (*p & TIMESTAMPING_BIND_PHC)
                 return no(EOPNOTSUPP); /* as for a socket without a device */
+        if (*p & TIMESTAMPING_OPT_TSONLY)
+                s->sockopts |= SLIM_SOCKOPT_TSONLY;
+        else
+                s->sockopts &= ~SLIM_SOCKOPT_TSONLY;
         *p &= ~(TIMESTAMPING_OPT_CMSG | TIMESTAMPING_OPT_PKTINFO);
+        *p |= TIMESTAMPING_OPT_TSONLY;
         return pass_copy(ctx, n == 8 ? 8 : 4);
 }
 
@@ -225,7 +233,7 @@ static __always_inline int set_closely(struct bpf_sockopt *ctx, struct slim_sock
                 return set_device(ctx, s, -1);
         case OPTION(SOL_SOCKET, SO_TIMESTAMPING_OLD):
         case OPTION(SOL_SOCKET, SO_TIMESTAMPING_NEW):
-                return set_timestamping(ctx);
+                return set_timestamping(ctx, s);
         case OPTION(SOL_SOCKET, SO_INCOMING_NAPI_ID):
         case OPTION(SOL_SOCKET, SO_NETNS_COOKIE):
                 return pass(ctx); /* the kernel refuses them */
@@ -378,6 +386,7 @@ static __always_inline int show_keepalive(struct bpf_sockopt *ctx, const struct 
 static __always_inline int show_closely(struct bpf_sockopt *ctx, const struct slim_socket *s)
 {
         __u64 *cookie = ctx->optval;
+        __u32 *flags = ctx->optval;
 
         switch (OPTION(ctx->level, ctx->optname)) {
         case OPTION(SOL_SOCKET, SO_BINDTODEVICE):
@@ -386,6 +395,12 @@ static __always_inline int show_closely(struct bpf_sockopt *ctx, const struct sl
                 return show_int(ctx, s->device);
         case OPTION(SOL_SOCKET, SO_INCOMING_NAPI_ID):
                 return show_int(ctx, 0);
+        case OPTION(SOL_SOCKET, SO_TIMESTAMPING_OLD):
+        case OPTION(SOL_SOCKET, SO_TIMESTAMPING_NEW):
+                if ((void *)(flags + 1) > ctx->optval_end || s->sockopts & SLIM_SOCKOPT_TSONLY)
+                        return pass(ctx);
+                *flags &= ~TIMESTAMPING_OPT_TSONLY;
+                return 1;
         case OPTION(SOL_SOCKET, SO_NETNS_COOKIE):
                 if ((void *)(cookie + 1) <= ctx->optval_end)
                         *cookie = caller_net()->net_cookie;

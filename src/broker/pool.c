@@ -2,6 +2,7 @@
 #include "pool.h"
 
 #include <errno.h>
+#include <linux/net_tstamp.h>
 #include <netinet/in.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -42,6 +43,17 @@ static int set_local_end(int fd)
         return 0;
 }
 
+/*
+ * A time stamp of a sent packet comes back alone. By default the whole packet comes with it, host
+ * addresses and all; and a program can ask for one with a message, which no BPF program sees.
+ */
+static int set_timestamping(int fd)
+{
+        const int only = SOF_TIMESTAMPING_OPT_TSONLY;
+
+        return setsockopt(fd, SOL_SOCKET, SO_TIMESTAMPING, &only, sizeof(only)) < 0 ? -errno : 0;
+}
+
 /* A socket with its identity, or the errno: the two are never apart. */
 static int socket_new(const struct pool *pool, int family)
 {
@@ -52,6 +64,9 @@ static int socket_new(const struct pool *pool, int family)
         if (fd < 0)
                 return -errno;
         r = set_local_end(fd);
+        if (r < 0)
+                return r;
+        r = set_timestamping(fd);
         if (r < 0)
                 return r;
         if (bpf_map_update_elem(pool->sockets_map, &fd, &pool->identity, BPF_NOEXIST) < 0)

@@ -321,7 +321,30 @@ def test_the_hosts_namespace_is_not_named(lab, web, native):
 def test_timestamping_without_devices(web):
     web.do("s = socket.socket()\ns.setsockopt(1, 37, 1 << 4 | 1 << 3 | 1 << 10 | 1 << 13)")
     assert web("s.getsockopt(1, 37)") == 1 << 4 | 1 << 3
+    web.do("s.setsockopt(1, 37, 1 << 4 | 1 << 11)")
+    assert web("s.getsockopt(1, 37)") == 1 << 4 | 1 << 11
     web.do("s.close()")
+
+
+@pytest.mark.parametrize("by", ["option", "message"])
+def test_a_time_stamp_without_the_packet(lab, web, far, by):
+    """SOF_TIMESTAMPING_TX_SOFTWARE, which by default gives the headers as well."""
+    far.do("l = listen('', 7050)")
+    web.do(f"s = connect('{lab.ip('far')}', 7050)")
+    if by == "option":
+        web.do("s.setsockopt(1, 37, 1 << 1 | 1 << 4 | 1 << 8); s.send(b'x')")
+    else:
+        web.do("s.setsockopt(1, 37, 1 << 4)\n"
+               "s.sendmsg([b'x'], [(1, 37, struct.pack('I', 1 << 1 | 1 << 8))])")
+    for _ in range(2):  # when it was queued, and when it left
+        web.do("p = select.poll(); p.register(s, 0); p.poll(20000)\n"
+               "data, control, _, _ = s.recvmsg(2000, 2000, socket.MSG_ERRQUEUE)")
+        assert web("data") == b""
+        assert any(level == 1 and kind in (37, 65) for level, kind, _ in web("control"))
+        assert not any(socket.inet_aton(f"192.0.2.{n}") in value
+                       for _, _, value in web("control") for n in (1, 2))
+    web.do("s.close()")
+    far.do("l.close()")
 
 
 def test_ulp(web, native):

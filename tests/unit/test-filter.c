@@ -30,6 +30,7 @@
 
 #include "basic/alloc.h"
 #include "basic/fd.h"
+#include "basic/macro.h"
 #include "shared/filter.h"
 #include "shared/rpc.h"
 
@@ -358,6 +359,59 @@ static void test_foreign_abi(void **state)
 }
 #endif
 
+/* getsockopt() of netfilter's options ends at the filter. A descriptor that is no socket tells: the
+ * kernel itself would say ENOTSOCK. */
+static const struct {
+        unsigned long level, option;
+        bool refused;
+} netfilter[] = {
+    {IPPROTO_IP, 64, true},
+    {IPPROTO_IP, 80 /* SO_ORIGINAL_DST */, true},
+    {IPPROTO_IP, 128, true},
+    {IPPROTO_IP, 1153, true},
+    {IPPROTO_IP, UPPER_HALF | 80, true},
+    {UPPER_HALF | IPPROTO_IP, 80, true},
+    {IPPROTO_IP, 0xffffffff, true},
+    {IPPROTO_IPV6, 64, true},
+    {IPPROTO_IPV6, 65, true},
+    {IPPROTO_IPV6, UPPER_HALF | 68, true},
+    {IPPROTO_IPV6, 69, true},
+    {IPPROTO_IPV6, 80, true},
+    {IPPROTO_IP, IP_TTL, false},
+    {IPPROTO_IP, 63, false},
+    {IPPROTO_IPV6, IPV6_TCLASS, false},
+    {IPPROTO_IPV6, 66, false},
+    {IPPROTO_IPV6, IPV6_FREEBIND, false},
+    {SOL_SOCKET, SO_TYPE, false},
+    {SOL_SOCKET, 80, false},
+    {IPPROTO_TCP, 80, false},
+};
+
+static int run_netfilter(void *userdata)
+{
+        int null = open("/dev/null", O_RDONLY | O_CLOEXEC);
+
+        for (size_t i = 0; i < ARRAY_SIZE(netfilter); i++) {
+                char value[64];
+                socklen_t n = sizeof(value);
+                long r = syscall(SYS_getsockopt, null, netfilter[i].level, netfilter[i].option,
+                                 value, &n);
+
+                if (r != -1 || errno != (netfilter[i].refused ? ENOPROTOOPT : ENOTSOCK))
+                        return STATUS_BAD_CALL + (int)i;
+        }
+        return 0;
+}
+
+static void test_netfilter_is_refused(void **state)
+{
+        struct child c = child_start(run_netfilter, NULL);
+        int status;
+
+        assert_int_equal(child_serve(&c, &status), 0);
+        assert_int_equal(status, 0);
+}
+
 static int run_second(void *userdata)
 {
         int fd;
@@ -407,6 +461,7 @@ int main(void)
 #ifdef __x86_64__
             cmocka_unit_test(test_foreign_abi),
 #endif
+            cmocka_unit_test(test_netfilter_is_refused),
             cmocka_unit_test(test_second_filter_is_refused),
             cmocka_unit_test(test_close_on_exec_and_no_other_descriptor),
         };
