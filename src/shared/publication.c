@@ -98,7 +98,7 @@ int publication_parse(const char *text, struct publication *ret, char *problem)
 {
         struct publication p = {.any = true};
         char copy[PUBLICATION_TEXT_MAX], *at = copy, *colon;
-        uint16_t count;
+        uint16_t count = 0;
         int r;
 
         if (strlen(text) >= sizeof(copy))

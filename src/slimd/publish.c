@@ -14,6 +14,7 @@
 #include "../basic/alloc.h"
 #include "../basic/fd.h"
 #include "../basic/log.h"
+#include "../shared/conntrack.h"
 #include "../shared/publication.h"
 #include "host.h"
 #include "local.h"
@@ -395,14 +396,60 @@ void publish_write_chains(const struct slimd *d, bool v6, FILE *f)
         fputs(" }\n", f);
 }
 
+/* --- flows that began before ------------------------------------------------------------------ */
+
+/* Flows to the host itself, at a port that is a container's from now on: a client that goes on
+ * sending from one port would not reach it otherwise. */
+static bool began_before(const struct conntrack_flow *f, void *userdata)
+{
+        const struct endpoint *e = userdata;
+        bool v6 = !inaddr_is_v4(&f->dst);
+
+        if (f->translated)
+                return false;
+        for (unsigned int i = 0; i < e->publish.n; i++) {
+                const struct publication *p = &e->publish.v[i];
+
+                if (f->protocol == p->protocol && publication_takes(p, v6) && !is_steered(e, p) &&
+                    f->dst_port >= p->host_port && f->dst_port - p->host_port < p->count &&
+                    (publication_is_wildcard(p) || inaddr_equal(&p->addr, &f->dst)))
+                        return true;
+        }
+        return false;
+}
+
+/* Flows to a container that has ended: they would go on to whoever gets its address next, and never
+ * to who publishes the port next. */
+static bool went_to_it(const struct conntrack_flow *f, void *userdata)
+{
+        const struct endpoint *e = userdata;
+        const union slim_addr *addr = address_of(e, !inaddr_is_v4(&f->answerer));
+
+        return f->translated && addr && inaddr_equal(addr, &f->answerer);
+}
+
+static void forget_flows(const struct endpoint *e,
+                         bool (*which)(const struct conntrack_flow *f, void *userdata))
+{
+        struct endpoint copy = *e;
+        int r = conntrack_forget(which, &copy);
+
+        if (r < 0)
+                log_warning_errno(r, "endpoint %s: cannot end old flows to its ports: %m, ignoring",
+                                  e->name);
+}
+
 /* --- begin and end ---------------------------------------------------------------------------- */
 
 int publish_begin(struct slimd *d, const struct endpoint *e)
 {
         int r = each_entry(e, put_entry, d);
 
-        if (r == 0 && has_translations(e))
-                r = host_nat_write(d);
+        if (r < 0 || !has_translations(e))
+                return r;
+        r = host_nat_write(d);
+        if (r == 0)
+                forget_flows(e, began_before);
         return r;
 }
 
@@ -411,6 +458,8 @@ void publish_end(struct slimd *d, const struct endpoint *e)
         if (!d->dp)
                 return; /* a teardown, which removes the map and the table as a whole */
         (void)each_entry(e, delete_entry, d);
-        if (has_translations(e))
-                (void)host_nat_update(d);
+        if (!has_translations(e))
+                return;
+        (void)host_nat_update(d);
+        forget_flows(e, went_to_it);
 }

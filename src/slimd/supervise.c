@@ -211,7 +211,7 @@ int supervisor_take(const char *cgroup, struct reservation *reserved)
 {
         _cleanup_free_ char *procs = NULL;
         _cleanup_close_ int pidfd = -1;
-        pid_t pid;
+        pid_t pid = 0;
         int r;
 
         if (asprintf(&procs, "%s/cgroup.procs", cgroup) < 0) {
@@ -237,7 +237,7 @@ int supervisor_take(const char *cgroup, struct reservation *reserved)
 static int supervisor_find(struct supervisor *s)
 {
         _cleanup_close_ int pidfd = -1;
-        pid_t pid;
+        pid_t pid = 0;
         int r;
 
         r = find_broker(s->cgroup, &pid, &pidfd);

@@ -514,7 +514,8 @@ def test_a_small_network_is_full_at_its_end(lab):
 
 # --- what it shows --------------------------------------------------------------------------------
 
-ENDPOINT = {"name", "network", "id", "address", "host", "host_address", "kind", "local"}
+ENDPOINT = {"name", "network", "id", "address", "host", "host_address", "kind", "local",
+            "publish"}
 LOCAL = {"device", "cgroup", "broker_pid", "pids"}
 CONNECTION = {"endpoint", "network", "state", "local", "peer", "host_local", "host_peer",
               "peer_endpoint", "bytes_sent", "bytes_received", "uid", "cookie"}

@@ -602,6 +602,38 @@ def test_udp(lab, outside, h1, near, near_plain, kind):
     assert outside(f"udp_error('{H1}', 5353)") == "ECONNREFUSED"
 
 
+def test_a_client_that_goes_on_sending(lab, outside):
+    """From one port all the time, it reaches whoever publishes the port: before, now, and next."""
+    outside.do(f"""
+c = socket.socket(type=socket.SOCK_DGRAM)
+c.settimeout(1)
+def reached():
+    # Who answers, or 'nobody'.
+    for _ in range(20):
+        try:
+            c.sendto(b'x', ('{H1}', 5353))
+            return c.recvfrom(100)[0].decode()
+        except OSError:
+            pass
+    return 'nobody'
+""")
+    answer = """
+u = socket.socket(type=socket.SOCK_DGRAM)
+u.bind(('', 53))
+u.settimeout(None)
+def _answer():
+    while True:
+        u.sendto(b'%s', u.recvfrom(100)[1])
+threading.Thread(target=_answer, daemon=True).start()
+"""
+    outside.do(f"c.sendto(b'x', ('{H1}', 5353))")  # a flow to the host itself
+    for name, kind in ("one", "slim"), ("two", "plain"), ("three", "slim"):
+        with published(lab, name, "5353:53/udp", kind=kind) as server:
+            server.do(answer % name)
+            assert outside("reached()") == name
+    outside.do("c.close()")
+
+
 def test_tcp_of_a_plain_container(lab, outside, h1, h2, near, near_plain):
     with published(lab, "web", "8080:80", f"{H1}:8443:443", kind="plain") as web:
         web.do("l = listen('0.0.0.0', 80); m = listen('0.0.0.0', 443)")

@@ -30,8 +30,7 @@ static void test_good(void **state)
 {
         static const struct {
                 const char *text, *canonical;
-                bool any;
-                uint16_t host_port, port, count;
+                uint16_t any, host_port, port, count;
                 uint8_t protocol;
         } good[] = {
             {"8080:80", "8080:80/tcp", true, 8080, 80, 1, IPPROTO_TCP},

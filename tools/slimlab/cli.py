@@ -20,6 +20,7 @@ USAGE = """tools/lab [--lab ID] [--bin DIR] VERB …
   status                                 hosts, daemons and names of the lab
 
   run HOST NAME -- CMD…                  in a Slim container   [--network NET] [--address ADDR]
+                                         [--publish [ADDR:]PORT:PORT[/udp]]…
   plain HOST NAME -- CMD…                in a container on the encapsulated path only (the same)
   baseline HOST NAME -- CMD…             in a container on bridge + VXLAN + veth
   host HOST -- CMD…                      on the host itself ("net": another machine of the underlay)
