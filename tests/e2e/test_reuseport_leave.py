@@ -4,9 +4,7 @@ SO_REUSEPORT groups in a container: what becomes of the others' connections when
 is shut down.
 """
 
-import collections
 import contextlib
-import json
 
 import pytest
 
