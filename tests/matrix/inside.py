@@ -1,0 +1,450 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+What a case can ask of the process that it is in, beyond the methods of Python's sockets: system
+calls with arguments that Python does not let through, events by name, interfaces, descriptors.
+
+Every function raises OSError as the call did. The functions that need other processes, threads or
+namespaces are in processes.py, those that look at what is said of a socket in lookups.py.
+"""
+
+import array
+import ctypes
+import fcntl
+import os
+import select
+import socket as _socket
+import struct
+
+from lookups import *  # noqa: F401,F403: an agent looks all of them up here
+from processes import *  # noqa: F401,F403
+from processes import clear_up  # noqa: F401
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def libc(name, *arguments):
+    """A function of the C library: its result, or OSError."""
+    result = getattr(_libc, name)(*arguments)
+    if result < 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
+    return result
+
+
+# --- making and naming -------------------------------------------------------------------------------
+
+
+def socket(*arguments):
+    return _socket.socket(*arguments)
+
+
+def raw_socket(domain, kind, protocol):
+    """By the C library, which knows nothing of sockets that Python knows: what the kernel says."""
+    fd = libc("socket", domain, kind, protocol)
+    try:
+        flags = "CLOEXEC " * bool(fcntl.fcntl(fd, fcntl.F_GETFD) & fcntl.FD_CLOEXEC)
+        flags += "NONBLOCK " * bool(fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_NONBLOCK)
+        return flags.strip() or "made"
+    finally:
+        os.close(fd)
+
+
+def sockaddr(family, address, port, size=None):
+    """A struct sockaddr as bytes."""
+    if family == _socket.AF_INET6:
+        raw = struct.pack("=HHI16sI", family, _socket.htons(port), 0,
+                          _socket.inet_pton(family, address), 0)
+    else:
+        raw = struct.pack("=HH4s8x", family, _socket.htons(port),
+                          _socket.inet_aton(address) if address else bytes(4))
+    return raw if size is None else raw[:size].ljust(size, b"\0")
+
+
+def connect_raw(sock, raw, size=None):
+    libc("connect", sock.fileno(), raw, len(raw) if size is None else size)
+
+
+def bind_raw(sock, raw, size=None):
+    libc("bind", sock.fileno(), raw, len(raw) if size is None else size)
+
+
+def disconnect(sock):
+    connect_raw(sock, struct.pack("=H14x", 0))
+
+
+def _decode(raw):
+    if len(raw) >= 8 and raw[:2] == struct.pack("=H", _socket.AF_INET):
+        return (_socket.inet_ntoa(raw[4:8]), struct.unpack("!H", raw[2:4])[0])
+    if len(raw) >= 24 and raw[:2] == struct.pack("=H", _socket.AF_INET6):
+        return (_socket.inet_ntop(_socket.AF_INET6, raw[8:24]), struct.unpack("!H", raw[2:4])[0])
+    return raw
+
+
+def name_raw(call, sock, room):
+    """getsockname, getpeername, or accept, into a buffer of that size: (the size said, the name)."""
+    buffer = ctypes.create_string_buffer(b"\xee" * 32, 32)
+    size = ctypes.c_int(room)
+    r = libc(call, sock.fileno(), buffer, ctypes.byref(size))
+    if call == "accept":
+        os.close(r)
+    whole = buffer.raw[:min(room, max(size.value, 0))]
+    assert buffer.raw[max(room, 0):] == b"\xee" * (32 - max(room, 0))  # not a byte too many
+    return size.value, _decode(whole) if len(whole) >= size.value else f"cut to {len(whole)}"
+
+
+def accept4(sock, flags):
+    """What descriptor flags an accepted socket has."""
+    fd = libc("accept4", sock.fileno(), None, None, flags)
+    try:
+        found = "CLOEXEC " * bool(fcntl.fcntl(fd, fcntl.F_GETFD) & fcntl.FD_CLOEXEC)
+        return (found + "NONBLOCK " * bool(fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_NONBLOCK)).strip() \
+            or "none"
+    finally:
+        os.close(fd)
+
+
+def both_names(sock):
+    found = []
+    for call in sock.getsockname, sock.getpeername:
+        try:
+            found.append(call())
+        except OSError as e:
+            found.append(errname(e))
+    return found
+
+
+def errname(e):
+    import errno
+    return errno.errorcode.get(e.errno, str(e))
+
+
+def lowest(sock):
+    """Is a socket's descriptor the lowest that was free?"""
+    free = os.dup(0)
+    os.close(free)
+    again = _socket.socket(sock.family, sock.type)
+    try:
+        return again.fileno() == free
+    finally:
+        again.close()
+
+
+def opt(sock, level, option, value=None, size=4):
+    """setsockopt() if there is a value, and then getsockopt(), as int or bytes."""
+    if value is not None:
+        sock.setsockopt(level, option, value)
+    return sock.getsockopt(level, option) if size == 4 else sock.getsockopt(level, option, size)
+
+
+def opt_size(sock, level, option, room):
+    """getsockopt() into a buffer of that size: the size it says."""
+    buffer = ctypes.create_string_buffer(max(room, 1))
+    size = ctypes.c_int(room)
+    libc("getsockopt", sock.fileno(), level, option, buffer, ctypes.byref(size))
+    return size.value
+
+
+def setopt_raw(sock, level, option, raw, size=None):
+    libc("setsockopt", sock.fileno(), level, option, raw, len(raw) if size is None else size)
+
+
+# --- events ------------------------------------------------------------------------------------------
+
+_POLL = [("IN", select.POLLIN), ("PRI", select.POLLPRI), ("OUT", select.POLLOUT),
+         ("ERR", select.POLLERR), ("HUP", select.POLLHUP), ("RDHUP", select.POLLRDHUP)]
+ASK = select.POLLIN | select.POLLPRI | select.POLLOUT | select.POLLRDHUP
+
+
+def _event_names(mask):
+    return "|".join(name for name, bit in _POLL if mask & bit) or "nothing"
+
+
+def poll(sock, wanted=None):
+    """poll() for what is so now."""
+    p = select.poll()
+    p.register(sock, ASK if wanted is None else wanted)
+    return _event_names(p.poll(0)[0][1]) if p.poll(0) else "nothing"
+
+
+def wait(sock, wanted):
+    """poll() until one of the bits is there: all that are, as IN|OUT|…"""
+    p = select.poll()
+    p.register(sock, wanted)
+    p.poll()
+    return poll(sock)
+
+
+def selected(sock, seconds=0):
+    """select(): in which sets is it?"""
+    sets = select.select([sock], [sock], [sock], seconds)
+    return " ".join(n for n, s in zip(("read", "write", "except"), sets) if s) or "none"
+
+
+def epoll():
+    return select.epoll()
+
+
+def epoll_wait(ep, seconds=0):
+    return "; ".join(_event_names(m) for _, m in ep.poll(seconds)) or "nothing"
+
+
+# --- data --------------------------------------------------------------------------------------------
+
+
+def fill(sock):
+    """Sends until the socket takes no more (it must not block): how much it was."""
+    total = 0
+    while True:
+        try:
+            total += sock.send(bytes(65536))
+        except BlockingIOError:
+            return total
+
+
+def drain(sock, amount):
+    """Reads that much, or to the end: how much it was."""
+    total = 0
+    while total < amount:
+        n = len(sock.recv(min(65536, amount - total)))
+        if not n:
+            break
+        total += n
+    return total
+
+
+def read(sock, size):
+    return os.read(sock.fileno(), size)
+
+
+def write(sock, data):
+    return os.write(sock.fileno(), data)
+
+
+def readv(sock, sizes):
+    buffers = [bytearray(n) for n in sizes]
+    n = os.readv(sock.fileno(), buffers)
+    return [n, *map(bytes, buffers)]
+
+
+def writev(sock, parts):
+    return os.writev(sock.fileno(), parts)
+
+
+def pwrite(sock, data):
+    return os.pwrite(sock.fileno(), data, 0)
+
+
+def seek(sock):
+    return os.lseek(sock.fileno(), 0, os.SEEK_SET)
+
+
+class _Msghdr(ctypes.Structure):
+    _fields_ = [("name", ctypes.c_void_p), ("namelen", ctypes.c_uint32), ("iov", ctypes.c_void_p),
+                ("iovlen", ctypes.c_size_t), ("control", ctypes.c_void_p),
+                ("controllen", ctypes.c_size_t), ("flags", ctypes.c_int)]
+
+
+class _Mmsghdr(ctypes.Structure):
+    _fields_ = [("hdr", _Msghdr), ("len", ctypes.c_uint)]
+
+
+class _Iovec(ctypes.Structure):
+    _fields_ = [("base", ctypes.c_void_p), ("len", ctypes.c_size_t)]
+
+
+def _messages(buffers):
+    vectors = (_Iovec * len(buffers))(*[_Iovec(ctypes.addressof(b), len(b)) for b in buffers])
+    messages = (_Mmsghdr * len(buffers))()
+    for i in range(len(buffers)):
+        messages[i].hdr.iov = ctypes.addressof(vectors) + i * ctypes.sizeof(_Iovec)
+        messages[i].hdr.iovlen = 1
+    return vectors, messages
+
+
+def sendmmsg(sock, parts):
+    """How many messages, and how much of each."""
+    buffers = [(ctypes.c_char * len(p)).from_buffer_copy(p) for p in parts]
+    vectors, messages = _messages(buffers)
+    n = libc("sendmmsg", sock.fileno(), messages, len(parts), 0)
+    return [n, *(messages[i].len for i in range(n))]
+
+
+def recvmmsg(sock, sizes, flags):
+    buffers = [(ctypes.c_char * n)() for n in sizes]
+    vectors, messages = _messages(buffers)
+    n = libc("recvmmsg", sock.fileno(), messages, len(sizes), flags, None)
+    return [n, *(buffers[i].raw[:messages[i].len] for i in range(n))]
+
+
+def sendmsg_flags(sock, size, flags):
+    """recvmsg(): (data, its msg_flags, ancillary data)"""
+    data, ancillary, found, name = sock.recvmsg(size, 256, flags)
+    return data, found, [(level, kind, len(raw)) for level, kind, raw in ancillary], str(name)
+
+
+def file_with(data):
+    import tempfile
+    f = tempfile.TemporaryFile()
+    f.write(data)
+    f.flush()
+    f.seek(0)
+    return f
+
+
+def sendfile(sock, file, size):
+    return os.sendfile(sock.fileno(), file.fileno(), 0, size)
+
+
+def sendfile_from(sock, file, size):
+    """From a socket, which is no file."""
+    return os.sendfile(file.fileno(), sock.fileno(), None, size)
+
+
+def splice_out(sock, data):
+    """From a pipe into the socket."""
+    r, w = os.pipe()
+    try:
+        os.write(w, data)
+        return os.splice(r, sock.fileno(), len(data))
+    finally:
+        os.close(r)
+        os.close(w)
+
+
+def splice_in(sock, size):
+    """From the socket into a pipe, and out of it; tee() in between."""
+    r, w = os.pipe()
+    r2, w2 = os.pipe()
+    try:
+        n = os.splice(sock.fileno(), w, size)
+        copied = libc("tee", r, w2, size, 0)
+        return [n, copied, os.read(r2, size), os.read(r, size)]
+    finally:
+        for fd in r, w, r2, w2:
+            os.close(fd)
+
+
+def splice_sockets(source, target, size):
+    """From one socket to another: through a pipe, since the kernel wants one."""
+    return os.splice(source.fileno(), target.fileno(), size)
+
+
+# --- ioctl -------------------------------------------------------------------------------------------
+
+
+def ioctl_int(sock, request, value=0):
+    buffer = array.array("i", [value])
+    fcntl.ioctl(sock.fileno(), request, buffer)
+    return buffer[0]
+
+
+def ioctl_set(sock, request, value):
+    fcntl.ioctl(sock.fileno(), request, struct.pack("i", value))
+
+
+def _as_by_udp(sock, ask):
+    """What ask(fd) gives for the socket, and whether a UDP socket of this process says the same."""
+    def said(s):
+        try:
+            return ask(s.fileno())
+        except OSError as e:
+            return errname(e)
+    with _socket.socket(_socket.AF_INET, _socket.SOCK_DGRAM) as udp:
+        mine, its = said(sock), said(udp)
+    if mine == its:
+        return its if isinstance(its, str) else "as by UDP"
+    return f"{mine if isinstance(mine, str) else 'answered'}, not as by UDP"
+
+
+def ifreq(sock, request, name):
+    return _as_by_udp(sock, lambda fd: fcntl.ioctl(fd, request,
+                                                   struct.pack("16s24x", name.encode())))
+
+
+def interface():
+    """Of this namespace, beside lo; the one with an address comes first."""
+    names = [n for _, n in _socket.if_nameindex()]
+    for wanted in "eth0", "uplink":
+        if wanted in names:
+            return wanted
+    return [n for n in names if n != "lo"][0]
+
+
+def interface_index(sock):
+    return ifreq(sock, 0x8933, interface())
+
+
+def interface_list(sock):
+    def ask(fd):
+        room = array.array("B", bytes(4096))
+        request = bytearray(struct.pack("i4xP", 4096, room.buffer_info()[0]))
+        fcntl.ioctl(fd, 0x8912, request)
+        size = struct.unpack("i4xP", request)[0]
+        return sorted(room.tobytes()[i:i + 16] for i in range(0, size, 40))
+    return _as_by_udp(sock, ask)
+
+
+def same_netns(sock):
+    """Does SO_NETNS_COOKIE say that a UDP socket of this process is of the same namespace?"""
+    with _socket.socket(_socket.AF_INET, _socket.SOCK_DGRAM) as udp:
+        return sock.getsockopt(_socket.SOL_SOCKET, 71, 8) == \
+            udp.getsockopt(_socket.SOL_SOCKET, 71, 8)
+
+
+def proc_net(sock, table):
+    """Has /proc/net/TABLE a line of this socket, and of nobody else's? By inode."""
+    inode = os.fstat(sock.fileno()).st_ino
+    with open(f"/proc/net/{table}") as f:
+        return any(line.split()[9] == str(inode) for line in f.readlines()[1:])
+
+
+def sysctl_matches(sock, level, option, name, scale=1):
+    """Is an option what /proc/sys/NAME of this process says?"""
+    with open(f"/proc/sys/{name}") as f:
+        text = f.read().split()[0]
+    if isinstance(scale, str):
+        return sock.getsockopt(level, option, 16).rstrip(b"\0").decode() == text
+    return sock.getsockopt(level, option) * scale == int(text)
+
+
+# --- the descriptor ----------------------------------------------------------------------------------
+
+
+def stat_of(sock):
+    st = os.fstat(sock.fileno())
+    return {"mode": oct(st.st_mode), "uid": st.st_uid, "gid": st.st_gid, "size": st.st_size,
+            "links": st.st_nlink}
+
+
+def same_file_system(sock):
+    """As a UDP socket's: both are of sockfs."""
+    with _socket.socket(_socket.AF_INET, _socket.SOCK_DGRAM) as udp:
+        return os.fstat(sock.fileno()).st_dev == os.fstat(udp.fileno()).st_dev
+
+
+def link_of(sock):
+    """Does /proc/self/fd name it as a socket, with fstat()'s inode?"""
+    return os.readlink(f"/proc/self/fd/{sock.fileno()}") == \
+        f"socket:[{os.fstat(sock.fileno()).st_ino}]"
+
+
+def chown(sock, uid, gid):
+    os.fchown(sock.fileno(), uid, gid)
+    return stat_of(sock)
+
+
+def getfl(sock):
+    return oct(fcntl.fcntl(sock.fileno(), fcntl.F_GETFL))
+
+
+def setfl(sock, flags):
+    fcntl.fcntl(sock.fileno(), fcntl.F_SETFL, flags)
+
+
+def getfd(sock):
+    return fcntl.fcntl(sock.fileno(), fcntl.F_GETFD)
+
+
+def dup2(sock, other):
+    """dup2() of a socket over another one: the other is that socket from then on."""
+    os.dup2(sock.fileno(), other.fileno())
