@@ -44,10 +44,13 @@ def run_world(words, directory, kind, chosen, verbose):
                 talk = Talk(world, path, one.number)
                 try:
                     results[one.number, path] = one.run(talk)
-                except MatrixError as e:
+                except (MatrixError, AttributeError, TypeError, ValueError) as e:
+                    # What was to be a socket, say, was an errno's name.
                     results[one.number, path] = registry.render(f"cannot go on: {e}", talk)
-                finally:
+                try:
                     world.free()
+                except MatrixError as e:
+                    raise MatrixError(f"after {one.title} [{path}]: {e}") from None
                 took = time.monotonic() - started
                 if verbose and took > 0.5:
                     print(f"{kind}: {one.title} [{path}]: {took:.1f} s", file=sys.stderr)

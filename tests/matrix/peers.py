@@ -70,8 +70,11 @@ class Party:
 
     def begin(self, request):
         self._sent = request
-        self._process.stdin.write(repr(self._into(request)) + "\n")
-        self._process.stdin.flush()
+        try:
+            self._process.stdin.write(repr(self._into(request)) + "\n")
+            self._process.stdin.flush()
+        except BrokenPipeError:
+            raise MatrixError(f"{self.name} has ended: {self._said()}") from None
 
     def later(self, thing, method, *args):
         """Starts a call that may block, and returns what gives its answer. Nothing else in between."""
@@ -99,7 +102,7 @@ class Party:
             return {"handle": value._handle}
         if isinstance(value, (tuple, list)):
             return type(value)(self._into(v) for v in value)
-        return int(value) if isinstance(value, enum.IntEnum) else value
+        return int(value) if isinstance(value, (enum.IntEnum, enum.IntFlag)) else value
 
     def _out(self, value):
         if value is None:
@@ -243,4 +246,4 @@ class Talk:
         said = c.connect(self.to if family == 2 else self.to6)
         if said != "ok":
             raise MatrixError(f"cannot connect: {said}")
-        return c, self.server.accept(listener)[0]
+        return c, listener.accept()[0]

@@ -126,6 +126,10 @@ class Table:
         for row in self.rows:
             differing = row.differing()
             for path in row.paths:
+                broken = [v for v in row.results.values() if "cannot go on" in v]
+                if broken:
+                    said.append(f"{row.case.title} [{path}]: {broken[0]}")
+                    continue
                 entries = self.differences.of(row.case.title, path)
                 listed = frozenset().union(*(self.differences.entries[i][0] for i, _ in entries))
                 used.update(entries)

@@ -221,7 +221,7 @@ def time_wait_client(t):
         c = t.client.socket(2, 1)
         c.setsockopt(1, S.SO_REUSEADDR, 1)
         said += [c.bind(("0.0.0.0", t.port2)), c.connect(t.to)]
-        s = t.server.accept(listener)
+        s = listener.accept()
         if isinstance(s, str):
             break
         c.shutdown(1)

@@ -119,7 +119,7 @@ def dup(t):
 def process(t):
     listener = t.listen()
     said = [t.client.talk_in_child(t.address, t.port)]
-    s = t.server.accept(listener)[0]
+    s = listener.accept()[0]
     return [*said, s.recv(20), s.recv(1)]
 
 
@@ -127,6 +127,6 @@ def process(t):
 def killed(t):
     listener = t.listen()
     child = t.client.hold_in_child(t.address, t.port)
-    s = t.server.accept(listener)[0]
+    s = listener.accept()[0]
     child.close()
     return [s.recv(1)]

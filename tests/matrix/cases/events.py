@@ -65,7 +65,7 @@ def listener(t):
     said = [t.server.poll(s), t.server.selected(s)]
     t.client.socket(2, 1).connect(t.to)
     said += [t.server.wait(s, IN), t.server.selected(s)]
-    t.server.accept(s)
+    s.accept()
     return [*said, t.server.poll(s)]
 
 

@@ -185,7 +185,7 @@ def saved_syn(t):
     listener = t.listen()
     said = [listener.setsockopt(TCP, 27, 1)]
     t.client.socket(2, 1).connect(t.to)
-    s = t.server.accept(listener)[0]
+    s = listener.accept()[0]
     return [*said, t.server.saved_syn(s)]
 
 

@@ -12,7 +12,7 @@ group("Sockets that are not swapped")
 def udp(t):
     s, c = t.server.socket(2, 2), t.client.socket(2, 2)
     said = [s.bind(("0.0.0.0", t.port)), c.connect(t.to), t.client.both_names(c), c.send(b"ask")]
-    data, peer = t.server.recvfrom(s, 10)
+    data, peer = s.recvfrom(10)
     said += [data, peer, s.sendto(b"answer", peer), c.recv(10)]
     return said
 
@@ -55,7 +55,7 @@ def mptcp(t, what):
     said = [c.connect(t.to)]
     if said != ["ok"]:
         return said
-    a, peer = t.server.accept(s)
+    a, peer = s.accept()
     return [*said, t.client.both_names(c), peer, c.send(b"mptcp"), a.recv(5)]
 
 
@@ -63,7 +63,7 @@ def mptcp(t, what):
 def uring_client(t):
     s = t.listen()
     answer = t.client.later(None, "program", "matrix-uring", "client", t.address, t.port)
-    a = t.server.accept(s)
+    a = s.accept()
     a[0].send(b"hello")
     said = [a[0].recv(5), a[1]]
     return [*said, answer()]

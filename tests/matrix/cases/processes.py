@@ -93,7 +93,7 @@ def rights_new(t):
     said += [other.bind((t.server.address, t.port)), other.listen(1), other.getsockname()]
     c = t.world.client.socket(2, 1)
     said.append(c.connect((t.server.address, t.port)))
-    a = t.beside.accept(other)
+    a = other.accept()
     return [*said, a[1] == c.getsockname(), t.beside.both_names(a[0])[0]]
 
 
@@ -102,7 +102,7 @@ def rights_connection(t):
     listener = t.listen()
     c = t.world.client.socket(2, 1)
     c.connect((t.server.address, t.port))
-    s = t.server.accept(listener)[0]
+    s = listener.accept()[0]
     inbox = t.beside.fd_box(box(t))
     said = [t.server.send_fd(box(t), s)]
     other = t.beside.receive_fd(inbox)
@@ -119,7 +119,7 @@ def rights_listener(t):
     other = t.beside.receive_fd(inbox)
     listener.close()
     c = t.world.client.socket(2, 1)
-    said += [c.connect((t.server.address, t.port)), t.beside.accept(other)[1] == c.getsockname()]
+    said += [c.connect((t.server.address, t.port)), other.accept()[1] == c.getsockname()]
     s = t.server.socket(2, 1)
     return [*said, s.bind(("0.0.0.0", t.port)), other.close(), s.bind(("0.0.0.0", t.port))]
 
@@ -134,7 +134,7 @@ def rights_connect(t):
     said = [t.server.send_fd(box(t), s)]
     other = t.beside.receive_fd(inbox)
     said.append(other.connect((t.world.client.address, t.port)))
-    return [*said, t.world.client.accept(listener)[1], t.beside.both_names(other)]
+    return [*said, listener.accept()[1], t.beside.both_names(other)]
 
 
 @case("a child in a new network namespace has sockets of its own", LOCAL)
