@@ -12,9 +12,7 @@ errno's name. A call that does not come back travels as "hangs".
 """
 
 import ast
-import errno
 import os
-import select
 import signal
 import socket
 import sys
@@ -84,7 +82,7 @@ class Agent:
         try:
             return ("ok", self.out(self.perform(request)))
         except OSError as e:
-            return ("errno", errno.errorcode.get(e.errno, repr(e)))
+            return ("errno", inside.errname(e))
         except Hangs:
             return ("errno", "hangs")
         except Exception as e:  # a mistake in a case: the driver says where

@@ -14,10 +14,12 @@ import os
 import select
 import socket as _socket
 import struct
+import tempfile
+import time
 
 from lookups import *  # noqa: F401,F403: an agent looks all of them up here
 from processes import *  # noqa: F401,F403
-from processes import clear_up  # noqa: F401
+from processes import clear_up, errname  # noqa: F401
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -113,11 +115,6 @@ def both_names(sock):
     return found
 
 
-def errname(e):
-    import errno
-    return errno.errorcode.get(e.errno, str(e))
-
-
 def lowest(sock):
     """Is a socket's descriptor the lowest that was free?"""
     free = os.dup(0)
@@ -166,6 +163,14 @@ def poll(sock, wanted=None):
     return _event_names(p.poll(0)[0][1]) if p.poll(0) else "nothing"
 
 
+def wait_for(sock, wanted, seconds):
+    """As wait(), for a while."""
+    p = select.poll()
+    p.register(sock, wanted)
+    p.poll(seconds * 1000)
+    return poll(sock)
+
+
 def wait(sock, wanted):
     """poll() until one of the bits is there: all that are, as IN|OUT|…"""
     p = select.poll()
@@ -192,13 +197,16 @@ def epoll_wait(ep, seconds=0):
 
 
 def fill(sock):
-    """Sends until the socket takes no more (it must not block): how much it was."""
-    total = 0
-    while True:
+    """Sends until the socket takes no more, for good (it must not block): how much it was."""
+    total = full = 0
+    while full < 5:  # some is on its way still, and makes room when it arrives
         try:
             total += sock.send(bytes(65536))
+            full = 0
         except BlockingIOError:
-            return total
+            full += 1
+            time.sleep(0.05)
+    return total
 
 
 def drain(sock, amount):
@@ -276,14 +284,13 @@ def recvmmsg(sock, sizes, flags):
     return [n, *(buffers[i].raw[:messages[i].len] for i in range(n))]
 
 
-def sendmsg_flags(sock, size, flags):
+def message(sock, size, flags):
     """recvmsg(): (data, its msg_flags, ancillary data)"""
     data, ancillary, found, name = sock.recvmsg(size, 256, flags)
     return data, found, [(level, kind, len(raw)) for level, kind, raw in ancillary], str(name)
 
 
 def file_with(data):
-    import tempfile
     f = tempfile.TemporaryFile()
     f.write(data)
     f.flush()

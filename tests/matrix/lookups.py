@@ -17,16 +17,13 @@ import struct
 import threading
 import time
 
-from processes import _Child
+from processes import _Child, errname
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
-STATES = ["", "ESTABLISHED", "SYN_SENT", "SYN_RECV", "FIN_WAIT1", "FIN_WAIT2", "TIME_WAIT", "CLOSE",
+# Whether a FIN was acknowledged yet is a matter of time: FIN_WAIT1 and FIN_WAIT2 are one.
+STATES = ["", "ESTABLISHED", "SYN_SENT", "SYN_RECV", "FIN_WAIT", "FIN_WAIT", "TIME_WAIT", "CLOSE",
           "CLOSE_WAIT", "LAST_ACK", "LISTEN", "CLOSING", "NEW_SYN_RECV"]
-
-
-def _name(e):
-    return errno.errorcode.get(e.errno, str(e))
 
 
 def socketpair(family):
@@ -43,7 +40,7 @@ def text_option(sock, level, option):
     try:
         return sock.getsockopt(level, option, 32).partition(b"\0")[0].decode()
     except OSError as e:
-        return _name(e)
+        return errname(e)
 
 
 def device_option(sock):
@@ -85,20 +82,6 @@ def connect_ports_in_range(address, port, count):
     for s in held:
         s.close()
     return f"{good} of {count}"
-
-
-def connect_often(sock, address):
-    """Tries for a while: "connected", or the last errno's name."""
-    said = "not tried"
-    for _ in range(50):
-        try:
-            sock.connect(address)
-            return "connected"
-        except OSError as e:
-            said = _name(e)
-            if said == "EISCONN":
-                return "connected"
-    return said
 
 
 # --- TCP_INFO --------------------------------------------------------------------------------------
@@ -212,7 +195,7 @@ def zerocopy_receive(sock, size):
         if r < 0:
             return errno.errorcode[ctypes.get_errno()]
         _, mapped, copy, left, error = struct.unpack_from("=QIIIi", request.raw)
-        return {"of": mapped + copy, "all there": mapped + copy + left >= 1, "error": error}
+        return {"mapped or to copy": mapped + copy + left > 0, "error": error}
     finally:
         unmap = _libc.munmap
         unmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
@@ -223,6 +206,13 @@ def attach_filter(sock):
     """A classic filter that passes everything."""
     code = ctypes.create_string_buffer(struct.pack("HBBI", 0x06, 0, 0, 0xffffffff))
     sock.setsockopt(1, 26, struct.pack("H6xP", 1, ctypes.addressof(code)))
+
+
+def drop_resets(sock):
+    """A filter that lets no reset through; it is given the TCP header."""
+    code = ctypes.create_string_buffer(struct.pack("HBBI" * 4, 0x30, 0, 0, 13, 0x45, 0, 1, 4,
+                                                   0x06, 0, 0, 0, 0x06, 0, 0, 0xffffffff))
+    sock.setsockopt(1, 26, struct.pack("H6xP", 4, ctypes.addressof(code)))
 
 
 def pktoptions(sock):

@@ -71,7 +71,8 @@ static int ring_open(struct ring *ret_ring)
         return 0;
 }
 
-/* One operation, to its end. Its result, as the call of that name would have it: 0 or more, or -errno. */
+/* One operation, to its end. Its result, as the call of that name would have it: 0 or more, or
+ * -errno. */
 static int perform(struct ring *ring, const struct io_uring_sqe *sqe)
 {
         unsigned tail = *ring->sq_tail, at = tail & *ring->sq_mask, head;
@@ -92,10 +93,9 @@ static int perform(struct ring *ring, const struct io_uring_sqe *sqe)
 
 static int ring_socket(struct ring *ring)
 {
-        return perform(ring, &(struct io_uring_sqe){.opcode = IORING_OP_SOCKET,
-                                                    .fd = AF_INET,
-                                                    .off = SOCK_STREAM,
-                                                    .len = 0});
+        return perform(
+            ring, &(struct io_uring_sqe){
+                      .opcode = IORING_OP_SOCKET, .fd = AF_INET, .off = SOCK_STREAM, .len = 0});
 }
 
 static int ring_connect(struct ring *ring, int fd, const struct sockaddr_in *to)

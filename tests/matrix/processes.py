@@ -37,8 +37,9 @@ def clear_up():
     _started.clear()
 
 
-def _name(e):
-    return errno.errorcode.get(e.errno, str(e))
+def errname(e):
+    """Python's own table has ENOTSUP for a number that Linux calls EOPNOTSUPP."""
+    return "EOPNOTSUPP" if e.errno == errno.EOPNOTSUPP else errno.errorcode.get(e.errno, str(e))
 
 
 def in_child(function):
@@ -51,7 +52,7 @@ def in_child(function):
             signal.setitimer(signal.ITIMER_REAL, 0)
             text = str(function())
         except OSError as e:
-            text = _name(e)
+            text = errname(e)
         except BaseException as e:
             text = repr(e)
         finally:
@@ -289,7 +290,7 @@ def many_threads(count, each):
                     s.bind(("127.0.0.1", 0))
                     s.getsockname()
             except OSError as e:
-                failures.append(_name(e))
+                failures.append(errname(e))
     threads = [threading.Thread(target=work) for _ in range(count)]
     for t in threads:
         t.start()
@@ -353,7 +354,7 @@ def close_while_reading(sock):
         try:
             said.append(sock.recv(1))
         except OSError as e:
-            said.append(_name(e))
+            said.append(errname(e))
     thread = threading.Thread(target=reader)
     thread.start()
     time.sleep(0.05)  # so that it usually blocks; the result is the same if it does not yet
@@ -398,7 +399,8 @@ def fd_through_fork(sock):
     def child():
         _, ancillary, _, _ = b.recvmsg(1, _socket.CMSG_SPACE(4))
         s = _socket.socket(fileno=array.array("i", ancillary[0][2][:4])[0])
-        return s.getsockname() == sock.getsockname() and s.getpeername() == sock.getpeername()
+        return "the same" if (s.getsockname(), s.getpeername()) == \
+            (sock.getsockname(), sock.getpeername()) else "others"
     said = in_child(child)
     a.close()
     b.close()
@@ -438,7 +440,7 @@ def in_new_netns(port):
                 s.connect(("127.0.0.1", port))
                 said.append("reached its parent")
             except OSError as e:
-                said.append(_name(e))
+                said.append(errname(e))
         with _socket.socket(_socket.AF_INET, _socket.SOCK_DGRAM) as s:  # ip link set lo up
             fcntl.ioctl(s, 0x8914, struct.pack("16sh22x", b"lo", 1 | 64))
         with _socket.socket() as s:
@@ -446,7 +448,7 @@ def in_new_netns(port):
                 s.connect(("127.0.0.1", port))
                 said.append("reached its parent")
             except OSError as e:
-                said.append(_name(e))
+                said.append(errname(e))
         listener = _socket.create_server(("127.0.0.1", port))
         c = _socket.create_connection(("127.0.0.1", port))
         s, a = listener.accept()

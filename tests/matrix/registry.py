@@ -48,8 +48,9 @@ def case(title, paths=ALL, **parameters):
         for chosen in itertools.product(*axes):
             labels = {name: label for name, label, _ in chosen}
             arguments = {name: value for name, _, value in chosen}
-            cases.append(Case(_group[0], title.format(**labels), paths, function, arguments,
-                              len(cases)))
+            name = title.format(**labels)
+            assert name not in {c.title for c in cases}, name
+            cases.append(Case(_group[0], name, paths, function, arguments, len(cases)))
         return function
     return register
 

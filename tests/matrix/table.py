@@ -26,7 +26,7 @@ program between two hosts (native), between two containers of an ordinary overla
 
 Addresses are written as who they are (server, client, own, absent: of nobody), the case's own ports as P, P2, P3,
 and any other port as a, b, … in the order in which the case meets them; "ok" is a call that returned 0, "hangs" one that had not
-returned after some seconds. "=" in the table: as native. Options that are not named have their numbers of Linux's headers.
+returned after some seconds. "=" in the table: as native.
 
 {summary}
 
@@ -108,7 +108,7 @@ class Table:
         self.cases = cases
         self.results = results
         self.differences = differences
-        self.kernel = ".".join(os.uname().release.split(".")[:2])
+        self.kernel = os.uname().release
         self.rows = list(self._rows())
 
     def _rows(self):

@@ -46,13 +46,13 @@ def freebind(t, option):
     return [s.setsockopt(0, option, 1), s.bind(("203.0.113.5", t.port)), s.getsockname()]
 
 
-@case("bind() to port 80", LOCAL)
+@case("bind() to a privileged port", LOCAL)
 def privileged(t):
     s = t.server.socket(2, 1)
     return [s.bind((t.own, 79)), s.getsockname()]
 
 
-@case("bind() to port 80 by a user without privileges", LOCAL)
+@case("bind() to a privileged port by a user without privileges", LOCAL)
 def privileged_user(t):
     return [t.server.as_user(65534, "bind", 79)]
 

@@ -120,7 +120,7 @@ def full(t):
     c, s = t.connected()
     c.setblocking(False)
     n = t.client.fill(c)
-    said = [t.client.poll(c), c.send(b"x")]
+    said = [t.client.poll(c), t.client.selected(c)]
     got = t.server.drain(s, n)
     return [*said, got == n, t.client.wait(c, OUT)]
 

@@ -83,15 +83,15 @@ def interfaces(t, family):
     return [t.server.interface_list(t.server.socket(family, 1))]
 
 
-@case("/proc/net/{table} has {what}", LOCAL, table=["tcp"], what=["a listener", "a connection"])
-def proc(t, table, what):
+@case("/proc/net/tcp has {what}", LOCAL, what=["a listener", "a connection"])
+def proc(t, what):
     s = t.listen() if what == "a listener" else t.connected()[0]
-    return [t.server.proc_net(s, table)]
+    return [t.server.proc_net(s, "tcp")]
 
 
-@case("/proc/net/tcp has no socket of another program of the machine", LOCAL)
+@case("/proc/net/tcp has a listener of another container of the host", LOCAL)
 def proc_foreign(t):
-    # A listener of the party beside: in one namespace natively, in another one elsewhere.
+    # Natively that is a program of the same namespace.
     s = t.beside.socket(2, 1)
     s.bind(("0.0.0.0", t.port3))
     s.listen(1)

@@ -161,14 +161,14 @@ def deferred(t):
     return [*said, s.accept()[0].recv(3)]
 
 
-@case("SO_ACCEPTCONN", LOCAL)
+@case("SO_ACCEPTCONN before and after listen()", LOCAL)
 def accepting(t):
     s = t.server.socket(2, 1)
     said = [s.getsockopt(1, 30), s.bind(("0.0.0.0", t.port)), s.listen(1), s.getsockopt(1, 30)]
     return said
 
 
-@case("a listener's queue: how many connect() before it is full", backlog=[0, 1, 3])
+@case("listen({backlog}): its queue takes one more than that", backlog=[0, 1, 3])
 def backlog(t, backlog):
     t.listen(backlog)
     held = [t.client.socket(2, 1) for _ in range(backlog + 1)]

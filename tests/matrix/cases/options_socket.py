@@ -31,7 +31,7 @@ INTEGERS = {
     "SO_PREFER_BUSY_POLL": (69, [1]), "SO_BUSY_POLL_BUDGET": (70, [8]),
     "SO_NETNS_COOKIE": (71, [1]), "SO_BUF_LOCK": (72, [3]), "SO_RESERVE_MEM": (73, [4096]),
     "SO_TXREHASH": (74, [0]), "SO_RCVMARK": (75, [1]), "SO_PASSPIDFD": (76, [1]),
-    "SO_PEERPIDFD": (77, [1]), "option 999": (999, [1]), "option -1": (-1, [1]),
+    "SO_PEERPIDFD": (77, [1]), "SOL_SOCKET 999": (999, [1]), "SOL_SOCKET -1": (-1, [1]),
 }
 VARIES = {"SO_COOKIE", "SO_NETNS_COOKIE", "SO_MEMINFO", "SO_INCOMING_CPU", "SO_INCOMING_NAPI_ID"}
 

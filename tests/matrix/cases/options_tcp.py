@@ -20,7 +20,7 @@ INTEGERS = {
     "TCP_SAVED_SYN": (28, [1]), "TCP_REPAIR_WINDOW": (29, [1]), "TCP_FASTOPEN_CONNECT": (30, [1]),
     "TCP_FASTOPEN_NO_COOKIE": (34, [1]), "TCP_INQ": (36, [1, 2]), "TCP_TX_DELAY": (37, [1000]),
     "TCP_RTO_MAX_MS": (44, [5000, 1]), "TCP_RTO_MIN_US": (45, [5000, 1]),
-    "TCP_DELACK_MAX_US": (46, [1000]), "TCP_IS_MPTCP": (43, [1]), "option 999": (999, [1]),
+    "TCP_DELACK_MAX_US": (46, [1000]), "TCP_IS_MPTCP": (43, [1]), "IPPROTO_TCP 999": (999, [1]),
 }
 
 
@@ -75,7 +75,8 @@ def maxseg_connected(t):
     return [c.getsockopt(TCP, 2) > 500]
 
 
-@case("TCP_CONGESTION: {name}", LOCAL, name=["reno", "cubic", "bbr", "nosuch", ""])
+@case("TCP_CONGESTION: {name}", LOCAL, name={
+    "reno": "reno", "cubic": "cubic", "bbr": "bbr", "one that is not there": "nosuch", "\"\"": ""})
 def congestion(t, name):
     s = t.server.socket(2, 1)
     return [s.setsockopt(TCP, 13, name.encode()),
@@ -88,16 +89,14 @@ def congestion_default(t):
     return [t.server.sysctl_matches(s, TCP, 13, "net/ipv4/tcp_congestion_control", "text")]
 
 
-@case("{name} starts as {file} says", LOCAL, name={
-    "TCP_KEEPIDLE": 4, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 6},
-    file={"tcp_keepalive_…": None})
-def keepalive_default(t, name, file):
+@case("TCP_KEEPIDLE, TCP_KEEPINTVL, TCP_KEEPCNT start as tcp_keepalive_time, … say", LOCAL)
+def keepalive_default(t):
     s = t.server.socket(2, 1)
-    path = {4: "tcp_keepalive_time", 5: "tcp_keepalive_intvl", 6: "tcp_keepalive_probes"}[name]
-    return [t.server.sysctl_matches(s, TCP, name, "net/ipv4/" + path)]
+    return [t.server.sysctl_matches(s, TCP, option, "net/ipv4/tcp_keepalive_" + name)
+            for option, name in ((4, "time"), (5, "intvl"), (6, "probes"))]
 
 
-@case("TCP_ULP: {name}", LOCAL, name=["tls", "nosuch"])
+@case("TCP_ULP: {name}", LOCAL, name=["tls", "espintcp", "nosuch"])
 def ulp(t, name):
     s = t.server.socket(2, 1)
     return [s.setsockopt(TCP, 31, name.encode() + b"\0"), t.server.text_option(s, TCP, 31)]

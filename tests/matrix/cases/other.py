@@ -73,12 +73,12 @@ def uring_client(t):
 def uring_server(t):
     said = [t.server.start_program("matrix-uring", "server", t.port)]
     c = t.client.socket(2, 1)
-    said += [c.connect(t.to), c.recv(5), c.send(b"hello")]
+    said += [c.connect(t.to), c.send(b"hello"), c.recv(5)]
     return [*said, t.server.program_said()]
 
 
-@case("io_uring: SOCKET makes {what}", LOCAL, what=["a socket, which connects within itself"])
-def uring_socket(t, what):
+@case("io_uring: SOCKET makes a listener and a client, which meet", LOCAL)
+def uring_socket(t):
     return [t.server.program("matrix-uring", "socket", t.port)]
 
 
