@@ -9,6 +9,7 @@
  *     matrix-uring reach ADDRESS PORT     SOCKET, CONNECT, SEND, RECV
  *     matrix-uring wait PORT              SOCKET, listen(); "ready"; ACCEPT, RECV, SEND
  *     matrix-uring x32 | int80            socket() of that ABI
+ *     matrix-uring reach32 ADDRESS PORT   x32's socket(); connects, "hello" there and back
  *
  * Each prints one line for each operation: its name and what came of it.
  */
@@ -203,6 +204,30 @@ static int within(struct ring *ring, int port)
         return r;
 }
 
+static long x32_socket(void)
+{
+        long fd = syscall(X32_BIT + SYS_socket, AF_INET, SOCK_STREAM, 0);
+
+        return fd < 0 ? -errno : fd;
+}
+
+static int reach32(const char *address, int port)
+{
+        struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port)};
+        int fd = (int)x32_socket();
+        char buffer[6] = "";
+
+        if (fd < 0)
+                return fd;
+        if (inet_pton(AF_INET, address, &to.sin_addr) != 1)
+                return -EINVAL;
+        if (connect(fd, (struct sockaddr *)&to, sizeof(to)) < 0 ||
+            send(fd, "hello", 5, MSG_NOSIGNAL) != 5 || recv(fd, buffer, 5, MSG_WAITALL) != 5)
+                return -errno;
+        printf("%s\n", buffer);
+        return 0;
+}
+
 static int made(struct ring *ring)
 {
         int fd = ring_socket(ring);
@@ -232,9 +257,15 @@ int main(int argc, char **argv)
         int r;
 
         if (strcmp(what, "x32") == 0) {
-                fd = syscall(X32_BIT + SYS_socket, AF_INET, SOCK_STREAM, 0);
-                printf("%s\n", fd < 0 ? strerrorname_np(errno) : "made");
+                fd = x32_socket();
+                printf("%s\n", fd < 0 ? text_of(fd) : "made");
                 return 0;
+        }
+        if (strcmp(what, "reach32") == 0 && argc == 4) {
+                r = reach32(argv[2], atoi(argv[3]));
+                if (r < 0)
+                        printf("%s\n", text_of(r));
+                return r < 0 ? 1 : 0;
         }
         if (strcmp(what, "int80") == 0) {
                 fd = int80_socket();
