@@ -14,6 +14,7 @@
  * Each prints one line for each operation: its name and what came of it.
  */
 #include <arpa/inet.h>
+#include <assert.h>
 #include <errno.h>
 #include <linux/io_uring.h>
 #include <stdbool.h>
@@ -76,9 +77,12 @@ static int ring_open(struct ring *ret_ring)
  * -errno. */
 static int perform(struct ring *ring, const struct io_uring_sqe *sqe)
 {
-        unsigned tail = *ring->sq_tail, at = tail & *ring->sq_mask, head;
+        unsigned tail, at, head;
         int result;
 
+        assert(ring->sq_tail);
+        tail = *ring->sq_tail;
+        at = tail & *ring->sq_mask;
         ring->sqes[at] = *sqe;
         ring->sq_array[at] = at;
         __atomic_store_n(ring->sq_tail, tail + 1, __ATOMIC_RELEASE);
@@ -252,7 +256,7 @@ static long int80_socket(void)
 int main(int argc, char **argv)
 {
         const char *what = argc > 1 ? argv[1] : "";
-        struct ring ring;
+        struct ring ring = {.fd = -1};
         long fd;
         int r;
 
