@@ -193,6 +193,10 @@ def epoll_wait(ep, seconds=0):
     return "; ".join(_event_names(m) for _, m in ep.poll(seconds)) or "nothing"
 
 
+def pause():
+    time.sleep(0.02)
+
+
 # --- data --------------------------------------------------------------------------------------------
 
 

@@ -188,13 +188,14 @@ def timestamps(t, option):
 
 
 def first_with_time(t, c, s):
-    """The kernel begins to take times a moment after the first socket that asks for them."""
-    for _ in range(100):
+    """The kernel begins to take times some while after the first socket that asks for them."""
+    for _ in range(500):
         c.send(b"x")
         t.server.wait(s, 1)
         found = t.server.message(s, 1, 0)
         if found[2]:
             break
+        t.server.pause()
     return found
 
 
