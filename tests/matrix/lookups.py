@@ -50,6 +50,9 @@ def device_option(sock):
 
 
 def peer_name_option(sock):
+    if sock.family == _socket.AF_INET6:
+        raw = sock.getsockopt(1, 28, 28)
+        return (_socket.inet_ntop(10, raw[8:24]), struct.unpack("!H", raw[2:4])[0])
     raw = sock.getsockopt(1, 28, 16)
     return (_socket.inet_ntoa(raw[4:8]), struct.unpack("!H", raw[2:4])[0])
 
@@ -131,8 +134,8 @@ def saved_syn(sock):
             continue
         kinds.append(options[0])
         options = options[options[1]:]
-    where = "IPv4" if raw[0] >> 4 == 4 else "IPv6"
-    return [where, (_socket.inet_ntoa(raw[12:16]), 0) if where == "IPv4" else "",
+    source = _socket.inet_ntoa(raw[12:16]) if raw[0] >> 4 == 4 else _socket.inet_ntop(10, raw[8:24])
+    return [("from", (source, 0)),
             "options " + " ".join(map(str, sorted(kinds)))]
 
 
@@ -369,6 +372,16 @@ def _dump(kind):
 def has_address(address):
     wanted = _socket.inet_aton(address)
     return any(wanted in message[8:] for message in _dump(22))
+
+
+def global6():
+    """A global IPv6 address of the device that has the address; "" if there is none."""
+    with open("/proc/net/if_inet6") as f:
+        for line in f:
+            address, _, _, scope, _, device = line.split()
+            if scope == "00" and device in ("eth0", "uplink"):
+                return _socket.inet_ntop(10, bytes.fromhex(address))
+    return ""
 
 
 def lo_index():

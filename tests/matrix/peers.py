@@ -17,14 +17,15 @@ import select
 import subprocess
 import tempfile
 
+from registry import ALL, LOOPBACK, REMOTE
+
 HERE = pathlib.Path(__file__).resolve().parent
 PYTHON = "/usr/bin/python3"
 PATIENCE = 60
 
-# path: (who serves, who is the client, by which address)
-PATHS = ("remote", "own", "loopback")
-
-FIRST_PORT = 10000
+# Below every ephemeral range, and no two cases have one in common: TIME_WAIT of one is not in the
+# way of another.
+FIRST_PORT, PORTS, MOST_CASES = 10000, 3, 1000
 
 
 class MatrixError(Exception):
@@ -48,6 +49,7 @@ class Party:
     def __init__(self, name, words, address):
         self.name = name
         self.address = address
+        self.address6 = None
         self._log = tempfile.TemporaryFile("w+")
         self._process = subprocess.Popen([*words, PYTHON, str(HERE / "agent.py")], text=True,
                                          stdin=subprocess.PIPE, stdout=subprocess.PIPE,
@@ -146,13 +148,16 @@ class World:
         try:
             for role, host in self.PLACES.items():
                 self.parties[role] = self._party(role, host)
-            self.absent = self._absent()
+            for party in self.parties.values():
+                party.address6 = party.global6() or None
         except BaseException:
             self.end()
             raise
         self.server = self.parties["server"]
         self.beside = self.parties["beside"]
         self.client = self.parties["client"]
+        # An address of the network where nobody is.
+        self.absent = self.client.address.rpartition(".")[0] + ".199"
 
     def _words(self, *words):
         return [*self._lab, *words]
@@ -173,16 +178,18 @@ class World:
             return Party(name, self._words("baseline", host, name, "--"), address)
         return Party(name, self._words("run", host, name, "--"), self._ip(name))
 
-    def _absent(self):
-        """An address of the network where nobody is."""
-        address = self.parties["client"].address
-        return address.rpartition(".")[0] + ".199"
+    def has(self, path):
+        """Can a case be run along this path?"""
+        return not path.endswith("6") or path == "loopback6" or \
+            bool(self.server.address6 and self.client.address6)
 
     def names(self):
         """What addresses are called in results. One party beside itself is "own", see Talk."""
-        return {self.server.address: "server", self.client.address: "client",
-                self.beside.address: "server" if self.kind == "native" else "beside",
-                self.absent: "absent"}
+        beside = "server" if self.kind == "native" else "beside"
+        found = {self.beside.address: beside, self.beside.address6: beside, self.absent: "absent"}
+        for party, name in (self.server, "server"), (self.client, "client"):
+            found |= {party.address: name, party.address6: name}
+        return {address: name for address, name in found.items() if address}
 
     def free(self):
         for party in self.parties.values():
@@ -195,27 +202,32 @@ class World:
 
 class Talk:
     """
-    server, client: Parties. address: the server's as the client has it. port: one of its own for
-    the case, port2 and port3 two more. mapped: the address as an AF_INET6 socket has it.
+    server, client: Parties. family: of their sockets. address: the server's as the client has it.
+    own: the client's. any: the wildcard. port: one of the case's own, port2 and port3 two more.
+    mapped: the IPv4 address as an AF_INET6 socket has it.
     """
 
     def __init__(self, world, path, number):
         self.world = world
         self.path = path
         self.server = world.server
-        self.client = world.client if path == "remote" else world.server
+        self.client = world.client if path in REMOTE else world.server
         self.beside = world.beside
-        self.address = "127.0.0.1" if path == "loopback" else self.server.address
+        v6 = path.endswith("6")
+        self.family = 10 if v6 else 2
+        self.any = "::" if v6 else "0.0.0.0"
+        self.loopback = "::1" if v6 else "127.0.0.1"
+        self.own = self.client.address6 if v6 else self.client.address
+        self.address = self.loopback if path in LOOPBACK else \
+            self.server.address6 if v6 else self.server.address
         self.mapped = "::ffff:" + self.address
-        self.own = self.client.address
         self.absent = world.absent
-        # Below every ephemeral range, and no two cases have one in common: TIME_WAIT of one is not
-        # in the way of another.
-        self.port = FIRST_PORT + 4 * number + 1000 * PATHS.index(path) * 4
+        assert number < MOST_CASES
+        self.port = FIRST_PORT + PORTS * (number + MOST_CASES * ALL.index(path))
         self.port2, self.port3 = self.port + 1, self.port + 2
         self.names = world.names()
-        if path != "remote":
-            self.names[self.server.address] = "own"
+        if path not in REMOTE:
+            self.names |= {a: "own" for a in (self.server.address, self.server.address6) if a}
 
     @property
     def to(self):
@@ -225,8 +237,9 @@ class Talk:
     def to6(self):
         return (self.mapped, self.port)
 
-    def listen(self, backlog=8, family=2, address=None, port=None, reuse=()):
+    def listen(self, backlog=8, family=None, address=None, port=None, reuse=()):
         """A listener of the server; on the wildcard unless told otherwise."""
+        family = family or self.family
         listener = self.server.socket(family, 1)
         for level, option in reuse:
             listener.setsockopt(level, option, 1)
@@ -239,11 +252,11 @@ class Talk:
             raise MatrixError(f"cannot listen on port {port or self.port}: {said}")
         return listener
 
-    def connected(self, listener=None, family=2):
+    def connected(self, listener=None):
         """(the client's socket, the server's socket) of a connection."""
         listener = listener or self.listen()
-        c = self.client.socket(family, 1)
-        said = c.connect(self.to if family == 2 else self.to6)
+        c = self.client.socket(self.family, 1)
+        said = c.connect(self.to)
         if said != "ok":
             raise MatrixError(f"cannot connect: {said}")
         return c, listener.accept()[0]

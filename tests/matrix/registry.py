@@ -2,7 +2,7 @@
 """
 The cases and what is left of their results when all that must differ is taken out.
 
-    @case("connect() to a closed port")             in its three paths: remote, own, loopback
+    @case("connect() to a closed port")             in all its paths: remote, own, loopback, …6
     @case("socket({type})", paths=LOCAL, type=[…])  one for each value, in the server alone
 
 A case is a function of a Talk (peers.py) and returns a list of what it saw.
@@ -11,10 +11,13 @@ A case is a function of a Talk (peers.py) and returns a list of what it saw.
 import itertools
 import re
 
-LOCAL = ("own",)
-REMOTE = ("remote",)
-NEAR = ("own", "loopback")
-ALL = ("remote", "own", "loopback")
+# The ways to a server: on another host, the own address, loopback; by IPv4 and by IPv6.
+V4 = ("remote", "own", "loopback")
+ALL = V4 + ("remote6", "own6", "loopback6")
+REMOTE = ("remote", "remote6")
+OWN = ("own", "own6")
+LOOPBACK = ("loopback", "loopback6")
+LOCAL = ("own",)  # no matter of addresses
 
 
 class Case:

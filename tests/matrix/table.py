@@ -22,7 +22,8 @@ INTRODUCTION = """# Every socket call, native, baseline and Slim
 Made by `tests/matrix/matrix.py --write` (`ninja -C build matrix`), on Linux {kernel}. Each case is run by the same
 program between two hosts (native), between two containers of an ordinary overlay of bridge, VXLAN and veth (baseline, see
 [lab.md](lab.md)) and between two Slim containers: across hosts ("remote"), and within one container by its own address
-("own") and by 127.0.0.1 ("loopback"). A case without one of these words has one result in all of them that it was run in.
+("own") and by 127.0.0.1 ("loopback"); a 6 at the end means that it was by IPv6. A case without one of these words has one result in all
+of them that it was run in. The baseline has no IPv6 but that of its loopback.
 
 Addresses are written as who they are (server, client, own, absent: of nobody), the case's own ports as P, P2, P3,
 and any other port as a, b, … in the order in which the case meets them; "ok" is a call that returned 0, "hangs" one that had not
@@ -73,7 +74,7 @@ class Differences:
 
 
 def matches(pattern, title, path):
-    wanted = re.fullmatch(r"(.*) \[(remote|own|loopback)\]", pattern)
+    wanted = re.fullmatch(r"(.*) \[((?:remote|own|loopback)6?)\]", pattern)
     if wanted:
         if wanted[2] != path:
             return False
@@ -82,21 +83,26 @@ def matches(pattern, title, path):
     return fnmatch.fnmatchcase(title, re.sub(r"([\[?])", r"[\1]", pattern))
 
 
-class Row:
-    """paths: the paths that have these results; whole: they are all of the case's."""
+NOT_RUN = "–"  # the baseline has IPv4 only
 
-    def __init__(self, case, paths, results):
+
+class Row:
+    """paths: those that have these results. of: how many the case was run in."""
+
+    def __init__(self, case, paths, of, results):
         self.case = case
         self.paths = paths
+        self.of = of
         self.results = results
 
     @property
     def title(self):
-        whole = len(self.paths) == len(self.case.paths)
+        whole = len(self.paths) == self.of
         return self.case.title if whole else f"{self.case.title} [{', '.join(self.paths)}]"
 
     def differing(self):
-        return frozenset(k for k in ("baseline", "slim") if self.results[k] != self.results["native"])
+        return frozenset(k for k in ("baseline", "slim")
+                         if self.results[k] not in (self.results["native"], NOT_RUN))
 
 
 def escape(text):
@@ -113,12 +119,19 @@ class Table:
 
     def _rows(self):
         for case in self.cases:
-            by_result = {}
-            for path in case.paths:
+            rows = []
+            run = [path for path in case.paths if (case.number, path) in self.results]
+            for path in run:
                 found = self.results[case.number, path]
-                by_result.setdefault(tuple(found.items()), []).append(path)
-            for found, paths in by_result.items():
-                yield Row(case, paths, dict(found))
+                same = [r for r in rows if all(
+                    r.results[k] == v or NOT_RUN in (r.results[k], v) for k, v in found.items())]
+                if same:
+                    same[0].paths.append(path)
+                    if same[0].results["baseline"] == NOT_RUN:
+                        same[0].results["baseline"] = found["baseline"]
+                else:
+                    rows.append(Row(case, [path], len(run), dict(found)))
+            yield from rows
 
     def complaints(self, whole=True):
         """Differences that are not listed, and listed ones that are none. whole: all cases were run."""
@@ -195,7 +208,7 @@ class Table:
         for row in self.rows:
             cells = split_cells(self.line(row))
             there = known.get(cells[0])
-            if there is None and len(row.paths) == len(row.case.paths) \
+            if there is None and len(row.paths) == row.of \
                     and not any(title.startswith(cells[0] + " [") for title in known):
                 said.append(f"docs/sockets.md lacks {row.title}: ninja -C build matrix")
             if there and there[1] == cells[1] and there[2:] != cells[2:]:

@@ -4,7 +4,7 @@
 import socket as S
 import struct
 
-from registry import LOCAL, case, group
+from registry import LOCAL, LOOPBACK, OWN, REMOTE, V4, case, group
 
 group("bind()")
 
@@ -42,13 +42,13 @@ def foreign(t, address):
 @case("bind() to a foreign address with {option}", LOCAL, option={
     "IP_FREEBIND": 15, "IP_TRANSPARENT": 19})
 def freebind(t, option):
-    s = t.server.socket(2, 1)
+    s = t.server.socket(t.family, 1)
     return [s.setsockopt(0, option, 1), s.bind(("203.0.113.5", t.port)), s.getsockname()]
 
 
 @case("bind() to a privileged port", LOCAL)
 def privileged(t):
-    s = t.server.socket(2, 1)
+    s = t.server.socket(t.family, 1)
     return [s.bind((t.own, 79)), s.getsockname()]
 
 
@@ -64,44 +64,44 @@ def high_user(t):
 
 @case("bind() twice", LOCAL)
 def twice(t):
-    s = t.server.socket(2, 1)
-    return [s.bind(("0.0.0.0", t.port)), s.bind(("0.0.0.0", t.port)), s.bind((t.own, t.port2)),
+    s = t.server.socket(t.family, 1)
+    return [s.bind((t.any, t.port)), s.bind((t.any, t.port)), s.bind((t.own, t.port2)),
             s.getsockname()]
 
 
 @case("bind() after connect()")
 def after_connect(t):
     t.listen()
-    c = t.client.socket(2, 1)
-    return [c.connect(t.to), c.bind(("0.0.0.0", t.port2)), t.client.both_names(c)]
+    c = t.client.socket(t.family, 1)
+    return [c.connect(t.to), c.bind((t.any, t.port2)), t.client.both_names(c)]
 
 
 @case("bind() after a refused connect()")
 def after_refused(t):
     t.listen(port=t.port3)
-    c = t.client.socket(2, 1)
-    return [c.connect(t.to), c.bind(("0.0.0.0", t.port2)), c.connect((t.address, t.port3)),
+    c = t.client.socket(t.family, 1)
+    return [c.connect(t.to), c.bind((t.any, t.port2)), c.connect((t.address, t.port3)),
             t.client.both_names(c)]
 
 
 @case("bind() of an accepted socket")
 def accepted(t):
     _, s = t.connected()
-    return [s.bind(("0.0.0.0", t.port2))]
+    return [s.bind((t.any, t.port2))]
 
 
 @case("bind() again after EADDRINUSE", LOCAL)
 def after_failure(t):
-    a, b = t.server.socket(2, 1), t.server.socket(2, 1)
-    return [a.bind(("0.0.0.0", t.port)), b.bind((t.own, t.port)), b.getsockname(),
+    a, b = t.server.socket(t.family, 1), t.server.socket(t.family, 1)
+    return [a.bind((t.any, t.port)), b.bind((t.own, t.port)), b.getsockname(),
             b.bind((t.own, t.port2)), b.getsockname()]
 
 
 @case("bind() to 0.0.0.0 of an AF_INET6 socket's port, {v6only}", LOCAL, v6only={
     "dual-stack": 0, "IPV6_V6ONLY": 1})
 def beside_v6(t, v6only):
-    a, b = t.server.socket(10, 1), t.server.socket(2, 1)
-    return [a.setsockopt(41, 26, v6only), a.bind(("::", t.port)), b.bind(("0.0.0.0", t.port)),
+    a, b = t.server.socket(10, 1), t.server.socket(t.family, 1)
+    return [a.setsockopt(41, 26, v6only), a.bind(("::", t.port)), b.bind((t.any, t.port)),
             a.listen(1), b.listen(1)]
 
 
@@ -109,14 +109,14 @@ def beside_v6(t, v6only):
       first={"no option": (), "SO_REUSEADDR": (S.SO_REUSEADDR,), "SO_REUSEPORT": (S.SO_REUSEPORT,)},
       second={"neither listening": "no", "one listening": "one", "both listening": "both"})
 def reuse(t, first, second):
-    a, b = t.server.socket(2, 1), t.server.socket(2, 1)
+    a, b = t.server.socket(t.family, 1), t.server.socket(t.family, 1)
     for s in a, b:
         for option in first:
             s.setsockopt(1, option, 1)
-    said = [a.bind(("0.0.0.0", t.port))]
+    said = [a.bind((t.any, t.port))]
     if second != "no":
         said.append(a.listen(1))
-    said.append(b.bind(("0.0.0.0", t.port)))
+    said.append(b.bind((t.any, t.port)))
     if second == "both":
         said.append(b.listen(1))
     return said
@@ -125,13 +125,13 @@ def reuse(t, first, second):
 @case("bind() with IP_BIND_ADDRESS_NO_PORT: the port comes with connect()")
 def no_port(t):
     t.listen()
-    c = t.client.socket(2, 1)
-    said = [c.setsockopt(0, 24, 1), c.bind((t.own if t.path != "loopback" else "127.0.0.1", 0)),
+    c = t.client.socket(t.family, 1)
+    said = [c.setsockopt(0, 24, 1), c.bind((t.loopback if t.path in LOOPBACK else t.own, 0)),
             c.getsockname()]
     return [*said, c.connect(t.to), t.client.both_names(c)]
 
 
-@case("bind() to {address}, then connect()", address={"0.0.0.0": (2, "0.0.0.0"), "own": (2, None),
+@case("bind() to {address}, then connect()", V4, address={"0.0.0.0": (2, "0.0.0.0"), "own": (2, None),
                                                       "::": (10, "::"), "::ffff:own": (10, None)})
 def then_connect(t, address):
     t.listen()
@@ -140,11 +140,11 @@ def then_connect(t, address):
             c.connect(t.to if address[0] == 2 else t.to6), t.client.both_names(c)]
 
 
-@case("bind() to 127.0.0.1, then connect() elsewhere", ("remote", "own"))
+@case("bind() to a loopback address, then connect() elsewhere", REMOTE + OWN)
 def loopback_elsewhere(t):
     t.listen()
-    c = t.client.socket(2, 1)
-    said = [c.bind(("127.0.0.1", t.port2))]
+    c = t.client.socket(t.family, 1)
+    said = [c.bind((t.loopback, t.port2))]
     c.setblocking(False)
     return [*said, c.connect(t.to)]
 
@@ -166,7 +166,7 @@ def six_then_four(t):
 @case("bind() with a length of {size}", LOCAL, size=[0, 1, 2, 8, 15, 16, 17, 28, 128, 129])
 def lengths(t, size):
     raw = struct.pack("=HH4s8x", 2, S.htons(t.port), S.inet_aton("127.0.0.1")).ljust(160, b"\0")
-    return [t.server.bind_raw(t.server.socket(2, 1), raw, size)]
+    return [t.server.bind_raw(t.server.socket(t.family, 1), raw, size)]
 
 
 @case("AF_INET6 bind() with a length of {size}", LOCAL, size=[0, 2, 16, 23, 24, 28, 128])
@@ -179,7 +179,7 @@ def lengths6(t, size):
     "AF_UNSPEC": 0, "AF_INET6": 10, "AF_UNIX": 1, "99": 99}, address=["0.0.0.0", "127.0.0.1"])
 def families(t, family, address):
     raw = struct.pack("=HH4s8x", family, S.htons(t.port), S.inet_aton(address))
-    s = t.server.socket(2, 1)
+    s = t.server.socket(t.family, 1)
     return [t.server.bind_raw(s, raw.ljust(28, b"\0")), s.getsockname()]
 
 
@@ -195,10 +195,10 @@ def time_wait(t, option):
     c, s = t.connected(listener)
     listener.close()
     said = [s.close(), c.recv(1), c.close()]
-    again = t.server.socket(2, 1)
+    again = t.server.socket(t.family, 1)
     for level, name in option:
         again.setsockopt(level, name, 1)
-    return [*said[1:], again.bind(("0.0.0.0", t.port)), again.listen(1)]
+    return [*said[1:], again.bind((t.any, t.port)), again.listen(1)]
 
 
 @case("bind() to the port of an open connection, {option}",
@@ -207,10 +207,10 @@ def open_connection(t, option):
     listener = t.listen(reuse=option)
     t.connected(listener)
     listener.close()
-    again = t.server.socket(2, 1)
+    again = t.server.socket(t.family, 1)
     for level, name in option:
         again.setsockopt(level, name, 1)
-    return [again.bind(("0.0.0.0", t.port)), again.listen(1)]
+    return [again.bind((t.any, t.port)), again.listen(1)]
 
 
 @case("a client's bound port again after its connection has ended (TIME_WAIT reuse)")
@@ -218,9 +218,9 @@ def time_wait_client(t):
     listener = t.listen()
     said = []
     for _ in range(2):
-        c = t.client.socket(2, 1)
+        c = t.client.socket(t.family, 1)
         c.setsockopt(1, S.SO_REUSEADDR, 1)
-        said += [c.bind(("0.0.0.0", t.port2)), c.connect(t.to)]
+        said += [c.bind((t.any, t.port2)), c.connect(t.to)]
         s = listener.accept()
         if isinstance(s, str):
             break
@@ -233,8 +233,8 @@ def time_wait_client(t):
 def free_at_once(t):
     said = []
     for _ in range(3):
-        s = t.server.socket(2, 1)
-        said += [s.bind(("0.0.0.0", t.port)), s.listen(1), s.close()]
+        s = t.server.socket(t.family, 1)
+        said += [s.bind((t.any, t.port)), s.listen(1), s.close()]
     return said
 
 

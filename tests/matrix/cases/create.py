@@ -79,12 +79,12 @@ def stat_as(t):
 
 @case("fchown() of a socket", LOCAL)
 def chown(t):
-    return [t.server.chown(t.server.socket(2, 1), 1234, 1235)]
+    return [t.server.chown(t.server.socket(t.family, 1), 1234, 1235)]
 
 
 @case("status flags of a new socket", LOCAL)
 def status_flags(t):
-    s, n = t.server.socket(2, 1), t.server.socket(2, 1 | NONBLOCK)
+    s, n = t.server.socket(t.family, 1), t.server.socket(t.family, 1 | NONBLOCK)
     return [t.server.getfl(s), t.server.getfl(n)]
 
 
@@ -101,7 +101,7 @@ def threads(t):
 
 @case("read(), write(), lseek(), pwrite(), sendfile() from a new socket", LOCAL)
 def as_file(t):
-    s = t.server.socket(2, 1)
+    s = t.server.socket(t.family, 1)
     f = t.server.file_with(b"x")
     return [t.server.read(s, 1), t.server.seek(s), t.server.pwrite(s, b"x"),
             t.server.sendfile_from(s, f, 1)]
@@ -109,5 +109,5 @@ def as_file(t):
 
 @case("poll() and select() of a new socket", LOCAL)
 def events(t):
-    s = t.server.socket(2, 1)
+    s = t.server.socket(t.family, 1)
     return [t.server.poll(s), t.server.selected(s)]

@@ -16,7 +16,7 @@ ALL_EVENTS = L.EPOLLIN | L.EPOLLOUT | L.EPOLLPRI | L.EPOLLRDHUP
                                                  "epoll, oneshot"])
 def connecting(t, how):
     t.listen()
-    c = t.client.socket(2, 1 | S.SOCK_NONBLOCK)
+    c = t.client.socket(t.family, 1 | S.SOCK_NONBLOCK)
     ep = t.client.epoll()
     extra = L.EPOLLET if "edge" in how else L.EPOLLONESHOT if "oneshot" in how else 0
     # An edge is of what changes after it: the socket has to connect first for there to be one.
@@ -40,7 +40,7 @@ def connecting(t, how):
                                                         "oneshot": L.EPOLLONESHOT})
 def before(t, how):
     t.listen()
-    c = t.client.socket(2, 1 | S.SOCK_NONBLOCK)
+    c = t.client.socket(t.family, 1 | S.SOCK_NONBLOCK)
     ep = t.client.epoll()
     ep.register(c, ALL_EVENTS | how)
     said = [t.client.epoll_wait(ep)]
@@ -51,7 +51,7 @@ def before(t, how):
 
 @case("epoll of a refused connect(), {how}", how={"level": 0, "edge": L.EPOLLET})
 def refused(t, how):
-    c = t.client.socket(2, 1 | S.SOCK_NONBLOCK)
+    c = t.client.socket(t.family, 1 | S.SOCK_NONBLOCK)
     c.connect(t.to)
     t.client.wait(c, OUT)
     ep = t.client.epoll()
@@ -63,7 +63,7 @@ def refused(t, how):
 def listener(t):
     s = t.listen()
     said = [t.server.poll(s), t.server.selected(s)]
-    t.client.socket(2, 1).connect(t.to)
+    t.client.socket(t.family, 1).connect(t.to)
     said += [t.server.wait(s, IN), t.server.selected(s)]
     s.accept()
     return [*said, t.server.poll(s)]
@@ -76,7 +76,7 @@ def epoll_listener(t, how):
     ep = t.server.epoll()
     ep.register(s, IN | how)
     said = [t.server.epoll_wait(ep)]
-    t.client.socket(2, 1).connect(t.to)
+    t.client.socket(t.family, 1).connect(t.to)
     t.server.wait(s, IN)
     return [*said, t.server.epoll_wait(ep), t.server.epoll_wait(ep)]
 
@@ -127,7 +127,7 @@ def full(t):
 
 @case("EPOLL_CTL_ADD twice, EPOLL_CTL_MOD and DEL of one that is not there")
 def control(t):
-    s = t.server.socket(2, 1)
+    s = t.server.socket(t.family, 1)
     ep = t.server.epoll()
     return [ep.modify(s, IN), ep.unregister(s), ep.register(s, IN), ep.register(s, IN),
             ep.unregister(s)]

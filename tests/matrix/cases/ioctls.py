@@ -13,7 +13,7 @@ SIOCOUTQ, SIOCOUTQNSD, SIOCATMARK = 0x5411, 0x894B, 0x8905
 
 @case("FIONBIO, FIOASYNC", LOCAL)
 def modes(t):
-    s = t.server.socket(2, 1)
+    s = t.server.socket(t.family, 1)
     return [t.server.ioctl_set(s, FIONBIO, 1), t.server.getfl(s), t.server.ioctl_set(s, FIONBIO, 0),
             t.server.getfl(s), t.server.ioctl_set(s, FIOASYNC, 1), t.server.getfl(s)]
 
@@ -43,7 +43,7 @@ def queues(t):
 
 @case("FIOSETOWN, FIOGETOWN", LOCAL)
 def owner(t):
-    s = t.server.socket(2, 1)
+    s = t.server.socket(t.family, 1)
     return [t.server.ioctl_int(s, FIOGETOWN), t.server.ioctl_set(s, FIOSETOWN, 1),
             t.server.ioctl_int(s, FIOGETOWN)]
 
@@ -52,7 +52,7 @@ def owner(t):
                                                   "SIOCPROTOPRIVATE": 0x89E0, "SIOCDEVPRIVATE": 0x89F0,
                                                   "0": 0})
 def unknown(t, number):
-    return [t.server.ioctl_int(t.server.socket(2, 1), number)]
+    return [t.server.ioctl_int(t.server.socket(t.family, 1), number)]
 
 
 REQUESTS = {"SIOCGIFNAME": 0x8910, "SIOCGIFFLAGS": 0x8913, "SIOCGIFADDR": 0x8915,
@@ -64,18 +64,18 @@ REQUESTS = {"SIOCGIFNAME": 0x8910, "SIOCGIFFLAGS": 0x8913, "SIOCGIFADDR": 0x8915
 
 @case("{name} of the own device", LOCAL, name=REQUESTS)
 def device(t, name):
-    return [t.server.ifreq(t.server.socket(2, 1), name, t.server.interface())]
+    return [t.server.ifreq(t.server.socket(t.family, 1), name, t.server.interface())]
 
 
 @case("{name} of lo", LOCAL, name={"SIOCGIFADDR": 0x8915, "SIOCGIFINDEX": 0x8933,
                                   "SIOCGIFFLAGS": 0x8913})
 def loopback(t, name):
-    return [t.server.ifreq(t.server.socket(2, 1), name, "lo")]
+    return [t.server.ifreq(t.server.socket(t.family, 1), name, "lo")]
 
 
 @case("SIOCGIFINDEX of a device that is not there", LOCAL)
 def no_device(t):
-    return [t.server.ifreq(t.server.socket(2, 1), 0x8933, "nosuchdev0")]
+    return [t.server.ifreq(t.server.socket(t.family, 1), 0x8933, "nosuchdev0")]
 
 
 @case("SIOCGIFCONF: the list of interfaces, {family}", LOCAL, family={"AF_INET": 2, "AF_INET6": 10})
@@ -92,8 +92,8 @@ def proc(t, what):
 @case("/proc/net/tcp has a listener of another container of the host", LOCAL)
 def proc_foreign(t):
     # Natively that is a program of the same namespace.
-    s = t.beside.socket(2, 1)
-    s.bind(("0.0.0.0", t.port3))
+    s = t.beside.socket(t.family, 1)
+    s.bind((t.any, t.port3))
     s.listen(1)
     return [t.server.proc_has_port(t.port3)]
 

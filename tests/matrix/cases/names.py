@@ -1,14 +1,25 @@
 # SPDX-License-Identifier: Apache-2.0
 """getsockname() and getpeername(), before and after each step, for both families."""
 
-from registry import LOCAL, case, group
+from registry import LOCAL, REMOTE, V4, case, group
 
 group("getsockname() and getpeername()")
 
+V6 = ("remote6", "own6", "loopback6")
 
-@case("names at each step, {server} server and {client} client", server={
+
+@case("names at each step, {server} server and {client} client", V4, server={
     "AF_INET": 2, "AF_INET6": 10}, client={"AF_INET": 2, "AF_INET6": 10})
 def steps(t, server, client):
+    return at_each_step(t, server, client)
+
+
+@case("names at each step, by IPv6", V6)
+def steps6(t):
+    return at_each_step(t, 10, 10)
+
+
+def at_each_step(t, server, client):
     listener = t.server.socket(server, 1)
     said = [t.server.both_names(listener)]
     listener.bind(("0.0.0.0" if server == 2 else "::", t.port))
@@ -17,7 +28,7 @@ def steps(t, server, client):
     said.append(t.server.both_names(listener))
     c = t.client.socket(client, 1)
     said.append(t.client.both_names(c))
-    c.connect(t.to if client == 2 else t.to6)
+    c.connect(t.to6 if client > t.family else t.to)
     said.append(t.client.both_names(c))
     s, peer = listener.accept()
     said += [peer, t.server.both_names(s)]
@@ -27,15 +38,6 @@ def steps(t, server, client):
     s.shutdown(1)
     c.recv(1)
     return [*said, t.client.both_names(c), t.server.both_names(s)]
-
-
-@case("names of a connection by ::1", LOCAL)
-def six(t):
-    listener = t.listen(family=10)
-    c = t.client.socket(10, 1)
-    c.connect(("::1", t.port))
-    s, peer = listener.accept()
-    return [t.client.both_names(c), peer, t.server.both_names(s)]
 
 
 @case("names when the {who} has reset the connection", who=["server", "client"])
@@ -50,21 +52,21 @@ def reset(t, who):
 
 @case("names after a refused connect() of a bound socket")
 def refused(t):
-    c = t.client.socket(2, 1)
-    c.bind(("0.0.0.0", t.port2))
+    c = t.client.socket(t.family, 1)
+    c.bind((t.any, t.port2))
     return [c.connect(t.to), t.client.both_names(c)]
 
 
-@case("names while connect() waits", ("remote",))
+@case("names while connect() waits", REMOTE)
 def waiting(t):
     t.listen(0)
-    held = [t.client.socket(2, 1 | 0o4000) for _ in range(3)]
+    held = [t.client.socket(t.family, 1 | 0o4000) for _ in range(3)]
     for c in held:
         c.connect(t.to)
     return [t.client.both_names(held[2])]
 
 
-@case("{call} into {room} bytes", call=["getsockname", "getpeername"], room=[0, 1, 7, 8, 15, 16, 17])
+@case("{call} into {room} bytes", V4, call=["getsockname", "getpeername"], room=[0, 1, 7, 8, 15, 16, 17])
 def room(t, call, room):
     c, _ = t.connected()
     return list(t.client.name_raw(call, c, room))
@@ -81,7 +83,7 @@ def agree(t):
     listener = t.listen(32)
     good = 0
     for _ in range(20):
-        c = t.client.socket(2, 1)
+        c = t.client.socket(t.family, 1)
         c.connect(t.to)
         s, peer = listener.accept()
         good += peer == c.getsockname() == s.getpeername() and s.getsockname() == c.getpeername()
@@ -91,7 +93,7 @@ def agree(t):
 @case("no two clients have one name, 20 at once")
 def distinct(t):
     t.listen(32)
-    held = [t.client.socket(2, 1) for _ in range(20)]
+    held = [t.client.socket(t.family, 1) for _ in range(20)]
     for c in held:
         c.connect(t.to)
     return [len({c.getsockname() for c in held})]

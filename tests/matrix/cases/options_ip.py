@@ -3,7 +3,7 @@
 
 import struct
 
-from registry import LOCAL, case, group
+from registry import LOCAL, V4, case, group
 
 group("Options: SOL_IP and SOL_IPV6")
 
@@ -44,7 +44,7 @@ def number(s, level, option):
 @case("SOL_IP {name}", LOCAL, name=list(IP))
 def ip(t, name):
     option, values = IP[name]
-    s = t.server.socket(2, 1)
+    s = t.server.socket(t.family, 1)
     said = [number(s, 0, option)]
     for value in values:
         said.append((f"set {value}", s.setsockopt(0, option, struct.pack("I", value & 0xffffffff)),
@@ -71,7 +71,7 @@ def ip_on_six(t, name):
 
 @case("SOL_IPV6 options on an AF_INET socket", LOCAL)
 def six_on_four(t):
-    s = t.server.socket(2, 1)
+    s = t.server.socket(t.family, 1)
     return [s.setsockopt(41, 26, 1), s.getsockopt(41, 26)]
 
 
@@ -80,7 +80,7 @@ CONNECTED = {"IP_TOS": (1, 0x10), "IP_TTL": (2, 9), "IP_MTU_DISCOVER": (10, 2), 
              "IP_MINTTL": (21, 1)}
 
 
-@case("{name} on a connected socket", name=CONNECTED)
+@case("{name} on a connected socket", V4, name=CONNECTED)
 def on_connected(t, name):
     option, value = name
     c, s = t.connected()
@@ -109,18 +109,18 @@ def v6only_default(t):
 
 @case("IP_TTL starts as ip_default_ttl says", LOCAL)
 def ttl_default(t):
-    s = t.server.socket(2, 1)
+    s = t.server.socket(t.family, 1)
     return [t.server.sysctl_matches(s, 0, 2, "net/ipv4/ip_default_ttl")]
 
 
-@case("a listener with IPV6_V6ONLY, and a client by IPv4")
+@case("a listener with IPV6_V6ONLY, and a client by IPv4", V4)
 def v6only_listener(t):
     s = t.server.socket(10, 1)
     said = [s.setsockopt(41, 26, 1), s.bind(("::", t.port)), s.listen(1)]
-    return [*said, t.client.socket(2, 1).connect(t.to)]
+    return [*said, t.client.socket(t.family, 1).connect(t.to)]
 
 
-@case("IPV6_ADDRFORM turns a v4-mapped connection into AF_INET")
+@case("IPV6_ADDRFORM turns a v4-mapped connection into AF_INET", V4)
 def addrform(t):
     t.listen()
     c = t.client.socket(10, 1)
@@ -131,7 +131,7 @@ def addrform(t):
 
 @case("IP_ADD_MEMBERSHIP, IPV6_JOIN_GROUP, MCAST_JOIN_GROUP on TCP", LOCAL)
 def membership(t):
-    s, s6 = t.server.socket(2, 1), t.server.socket(10, 1)
+    s, s6 = t.server.socket(t.family, 1), t.server.socket(10, 1)
     return [s.setsockopt(0, 35, struct.pack("4s4s", bytes([224, 0, 0, 99]), bytes([127, 0, 0, 1]))),
             s6.setsockopt(41, 20, struct.pack("16si", b"\xff\x02" + bytes(14), 1)),
             s.setsockopt(0, 42, bytes(136))]
@@ -139,7 +139,7 @@ def membership(t):
 
 @case("IP_OPTIONS: set a timestamp option on a socket", LOCAL)
 def options(t):
-    s = t.server.socket(2, 1)
+    s = t.server.socket(t.family, 1)
     return [s.setsockopt(0, 4, b"\x44\x08\x05\x00\0\0\0\0"), s.getsockopt(0, 4, 40)]
 
 

@@ -4,7 +4,7 @@
 import socket as S
 import struct
 
-from registry import LOCAL, case, group
+from registry import LOCAL, LOOPBACK, REMOTE, case, group
 
 group("Options: SOL_SOCKET")
 
@@ -86,7 +86,7 @@ STRUCTS = {
 @case("{name}", LOCAL, name=list(STRUCTS))
 def structs(t, name):
     number, values, size = STRUCTS[name]
-    s = t.server.socket(2, 1)
+    s = t.server.socket(t.family, 1)
 
     def value():
         raw = s.getsockopt(SOL, number, size)
@@ -106,38 +106,38 @@ def peer_name(t):
 @case("SO_BINDTODEVICE: {what}", LOCAL, what={"lo": "lo", "the own device": "own",
                                              "no such device": "nosuchdev0"})
 def to_device(t, what):
-    s = t.server.socket(2, 1)
+    s = t.server.socket(t.family, 1)
     name = t.server.interface() if what == "own" else what
     said = [s.setsockopt(SOL, 25, name.encode() + b"\0")]
     said.append(t.server.device_option(s))
     return said
 
 
-@case("SO_BINDTODEVICE of lo, then connect() by loopback", ("loopback",))
+@case("SO_BINDTODEVICE of lo, then connect() by loopback", LOOPBACK)
 def lo_works(t):
     t.listen()
-    c = t.client.socket(2, 1)
+    c = t.client.socket(t.family, 1)
     return [c.setsockopt(SOL, 25, b"lo\0"), c.connect(t.to)]
 
 
-@case("SO_BINDTODEVICE of the own device, then connect()", ("remote",))
+@case("SO_BINDTODEVICE of the own device, then connect()", REMOTE)
 def device_works(t):
     t.listen()
-    c = t.client.socket(2, 1)
+    c = t.client.socket(t.family, 1)
     name = t.client.interface()
     return [c.setsockopt(SOL, 25, name.encode() + b"\0"), c.connect(t.to)]
 
 
 @case("SO_COOKIE stays, and no two sockets have one", LOCAL)
 def cookie(t):
-    a, b = t.server.socket(2, 1), t.server.socket(2, 1)
+    a, b = t.server.socket(t.family, 1), t.server.socket(t.family, 1)
     one = a.getsockopt(SOL, 57, 8)
     return [one == a.getsockopt(SOL, 57, 8), one == b.getsockopt(SOL, 57, 8)]
 
 
 @case("SO_NETNS_COOKIE is that of a UDP socket", LOCAL)
 def netns_cookie(t):
-    return [t.server.same_netns(t.server.socket(2, 1))]
+    return [t.server.same_netns(t.server.socket(t.family, 1))]
 
 
 @case("SO_INCOMING_CPU, SO_INCOMING_NAPI_ID of a connected socket")
@@ -150,31 +150,31 @@ def incoming(t):
 
 @case("SO_ERROR is 0 and stays 0", LOCAL)
 def error(t):
-    s = t.server.socket(2, 1)
+    s = t.server.socket(t.family, 1)
     return [s.getsockopt(SOL, 4), s.getsockopt(SOL, 4)]
 
 
 @case("getsockopt(SO_SNDBUF) with room for {room} bytes", LOCAL, room=[0, 1, 3, 4, 8, -1])
 def room(t, room):
-    return [t.server.opt_size(t.server.socket(2, 1), SOL, 7, room)]
+    return [t.server.opt_size(t.server.socket(t.family, 1), SOL, 7, room)]
 
 
 @case("setsockopt(SO_KEEPALIVE) of {size} bytes", LOCAL, size=[0, 1, 3, 4, 8, -1])
 def sizes(t, size):
-    s = t.server.socket(2, 1)
+    s = t.server.socket(t.family, 1)
     return [t.server.setopt_raw(s, SOL, 9, struct.pack("q", 1), size), s.getsockopt(SOL, 9)]
 
 
 @case("SO_ATTACH_FILTER, SO_LOCK_FILTER, SO_DETACH_FILTER", LOCAL)
 def filters(t):
-    s = t.server.socket(2, 1)
+    s = t.server.socket(t.family, 1)
     return [t.server.attach_filter(s), s.setsockopt(SOL, 44, 1), s.setsockopt(SOL, 27, 0),
             t.server.attach_filter(s)]
 
 
 @case("an option level that is not there: {level}", LOCAL, level=[2, 17, 132, 255, 284, -1])
 def levels(t, level):
-    s = t.server.socket(2, 1)
+    s = t.server.socket(t.family, 1)
     return [s.getsockopt(level, 1), s.setsockopt(level, 1, 1)]
 
 
@@ -187,5 +187,5 @@ def privileges(t, what):
 
 @case("SO_SNDBUF and SO_RCVBUF start as tcp_wmem and tcp_rmem say", LOCAL)
 def buffers(t):
-    s = t.server.socket(2, 1)
+    s = t.server.socket(t.family, 1)
     return [t.server.memory_matches(s)]

@@ -3,7 +3,7 @@
 
 import struct
 
-from registry import LOCAL, case, group
+from registry import LOCAL, REMOTE, case, group
 
 group("Options: IPPROTO_TCP")
 
@@ -27,7 +27,7 @@ INTEGERS = {
 @case("{name}", LOCAL, name=list(INTEGERS))
 def integers(t, name):
     number, values = INTEGERS[name]
-    s = t.server.socket(2, 1)
+    s = t.server.socket(t.family, 1)
     said = [s.getsockopt(TCP, number) if number != 24 else "a time"]
     for value in values:
         said.append((f"set {value}", s.setsockopt(TCP, number, value),
@@ -64,7 +64,7 @@ def of_listener(t, name):
 @case("TCP_MAXSEG, set before connect(), bounds the segments")
 def maxseg(t):
     t.listen()
-    c = t.client.socket(2, 1)
+    c = t.client.socket(t.family, 1)
     said = [c.setsockopt(TCP, 2, 600), c.connect(t.to), c.getsockopt(TCP, 2) <= 600]
     return said
 
@@ -78,33 +78,33 @@ def maxseg_connected(t):
 @case("TCP_CONGESTION: {name}", LOCAL, name={
     "reno": "reno", "cubic": "cubic", "bbr": "bbr", "one that is not there": "nosuch", "\"\"": ""})
 def congestion(t, name):
-    s = t.server.socket(2, 1)
+    s = t.server.socket(t.family, 1)
     return [s.setsockopt(TCP, 13, name.encode()),
             t.server.text_option(s, TCP, 13) if name not in ("nosuch", "") else ""]
 
 
 @case("TCP_CONGESTION starts as tcp_congestion_control says", LOCAL)
 def congestion_default(t):
-    s = t.server.socket(2, 1)
+    s = t.server.socket(t.family, 1)
     return [t.server.sysctl_matches(s, TCP, 13, "net/ipv4/tcp_congestion_control", "text")]
 
 
 @case("TCP_KEEPIDLE, TCP_KEEPINTVL, TCP_KEEPCNT start as tcp_keepalive_time, … say", LOCAL)
 def keepalive_default(t):
-    s = t.server.socket(2, 1)
+    s = t.server.socket(t.family, 1)
     return [t.server.sysctl_matches(s, TCP, option, "net/ipv4/tcp_keepalive_" + name)
             for option, name in ((4, "time"), (5, "intvl"), (6, "probes"))]
 
 
 @case("TCP_ULP: {name}", LOCAL, name=["tls", "espintcp", "nosuch"])
 def ulp(t, name):
-    s = t.server.socket(2, 1)
+    s = t.server.socket(t.family, 1)
     return [s.setsockopt(TCP, 31, name.encode() + b"\0"), t.server.text_option(s, TCP, 31)]
 
 
 @case("TCP_MD5SIG: a key for the peer", LOCAL)
 def md5(t):
-    s = t.server.socket(2, 1)
+    s = t.server.socket(t.family, 1)
     raw = struct.pack("=HH4s120sBBHIi80s", 2, 0, bytes([10, 0, 0, 1]), b"", 0, 0, 3, 0, 0, b"key")
     return [s.setsockopt(TCP, 14, raw)]
 
@@ -114,11 +114,11 @@ def md5_connection(t):
     def key(address):
         return struct.pack("=HH4s120sBBHIi80s", 2, 0, bytes(map(int, address.split("."))), b"", 0, 0,
                            3, 0, 0, b"key")
-    listener = t.server.socket(2, 1)
-    listener.bind(("0.0.0.0", t.port))
+    listener = t.server.socket(t.family, 1)
+    listener.bind((t.any, t.port))
     said = [listener.setsockopt(TCP, 14, key(t.own))]
     listener.listen(1)
-    c = t.client.socket(2, 1)
+    c = t.client.socket(t.family, 1)
     said.append(c.setsockopt(TCP, 14, key(t.address)))
     c.setsockopt(TCP, 7, 1)  # TCP_SYNCNT
     c.setsockopt(TCP, 18, 1000)
@@ -127,13 +127,13 @@ def md5_connection(t):
 
 @case("TCP_AO_ADD_KEY with no more than zeros", LOCAL)
 def ao(t):
-    s = t.server.socket(2, 1)
+    s = t.server.socket(t.family, 1)
     return [s.setsockopt(TCP, 38, bytes(128 + 160))]
 
 
 @case("TCP_FASTOPEN_KEY", LOCAL)
 def fastopen_key(t):
-    s = t.server.socket(2, 1)
+    s = t.server.socket(t.family, 1)
     return [s.setsockopt(TCP, 33, bytes(16)), len(s.getsockopt(TCP, 33, 32))]
 
 
@@ -148,7 +148,7 @@ def info(t):
 @case("TCP_INFO of a new socket, a listener, a closing one", LOCAL)
 def info_states(t):
     listener = t.listen()
-    new = t.server.socket(2, 1)
+    new = t.server.socket(t.family, 1)
     c, s = t.connected(listener)
     said = [t.server.tcp_state(new), t.server.tcp_state(listener), t.server.tcp_state(c)]
     c.shutdown(1)
@@ -174,7 +174,7 @@ def info_room(t, room):
 
 @case("TCP_CC_INFO", LOCAL)
 def cc_info(t):
-    s = t.server.socket(2, 1)
+    s = t.server.socket(t.family, 1)
     s.setsockopt(TCP, 13, b"bbr")
     return [t.server.opt_size(s, TCP, 26, 64)]
 
@@ -183,7 +183,7 @@ def cc_info(t):
 def saved_syn(t):
     listener = t.listen()
     said = [listener.setsockopt(TCP, 27, 1)]
-    t.client.socket(2, 1).connect(t.to)
+    t.client.socket(t.family, 1).connect(t.to)
     s = listener.accept()[0]
     return [*said, t.server.saved_syn(s)]
 
@@ -214,7 +214,7 @@ def lowat(t):
     return [*said, t.server.drain(s, n) == n, t.client.wait(c, 4)]
 
 
-@case("SO_KEEPALIVE with TCP_KEEPIDLE 1: the connection lives", ("remote",))
+@case("SO_KEEPALIVE with TCP_KEEPIDLE 1: the connection lives", REMOTE)
 def keepalive(t):
     c, s = t.connected()
     return [c.setsockopt(1, 9, 1), c.setsockopt(TCP, 4, 1), c.setsockopt(TCP, 5, 1),
@@ -223,5 +223,5 @@ def keepalive(t):
 
 @case("TCP option with a value of {size} bytes", LOCAL, size=[0, 1, 3, 8, -1])
 def sizes(t, size):
-    s = t.server.socket(2, 1)
+    s = t.server.socket(t.family, 1)
     return [t.server.setopt_raw(s, TCP, 1, struct.pack("q", 1), size), s.getsockopt(TCP, 1)]

@@ -3,15 +3,15 @@
 
 import socket as S
 
-from registry import LOCAL, REMOTE, case, group
+from registry import LOCAL, case, group
 
 group("Sockets that are not swapped")
 
 
 @case("UDP: names and a datagram each way")
 def udp(t):
-    s, c = t.server.socket(2, 2), t.client.socket(2, 2)
-    said = [s.bind(("0.0.0.0", t.port)), c.connect(t.to), t.client.both_names(c), c.send(b"ask")]
+    s, c = t.server.socket(t.family, 2), t.client.socket(t.family, 2)
+    said = [s.bind((t.any, t.port)), c.connect(t.to), t.client.both_names(c), c.send(b"ask")]
     data, peer = s.recvfrom(10)
     said += [data, peer, s.sendto(b"answer", peer), c.recv(10)]
     return said
@@ -19,7 +19,7 @@ def udp(t):
 
 @case("UDP to a closed port: ECONNREFUSED")
 def udp_refused(t):
-    c = t.client.socket(2, 2)
+    c = t.client.socket(t.family, 2)
     said = [c.connect(t.to), c.send(b"x"), t.client.wait(c, 8)]
     return [*said, c.recv(1)]
 
@@ -47,10 +47,10 @@ def netlink(t):
 @case("MPTCP: {what}", what=["MPTCP to MPTCP", "MPTCP to TCP", "TCP to MPTCP"])
 def mptcp(t, what):
     client, server = [262 if w == "MPTCP" else 0 for w in what.split(" to ")]
-    s = t.server.socket(2, 1, server)
-    s.bind(("0.0.0.0", t.port))
+    s = t.server.socket(t.family, 1, server)
+    s.bind((t.any, t.port))
     s.listen(1)
-    c = t.client.socket(2, 1, client)
+    c = t.client.socket(t.family, 1, client)
     c.settimeout(8)
     said = [c.connect(t.to)]
     if said != ["ok"]:
@@ -59,7 +59,7 @@ def mptcp(t, what):
     return [*said, t.client.both_names(c), peer, c.send(b"mptcp"), a.recv(5)]
 
 
-@case("io_uring: CONNECT, SEND, RECV on a socket of socket()", REMOTE)
+@case("io_uring: CONNECT, SEND, RECV on a socket of socket()", ("remote",))
 def uring_client(t):
     s = t.listen()
     answer = t.client.later(None, "program", "matrix-uring", "client", t.address, t.port)
@@ -69,10 +69,10 @@ def uring_client(t):
     return [*said, answer()]
 
 
-@case("io_uring: ACCEPT on a listener of socket()", REMOTE)
+@case("io_uring: ACCEPT on a listener of socket()", ("remote",))
 def uring_server(t):
     said = [t.server.start_program("matrix-uring", "server", t.port)]
-    c = t.client.socket(2, 1)
+    c = t.client.socket(t.family, 1)
     said += [c.connect(t.to), c.send(b"hello"), c.recv(5)]
     return [*said, t.server.program_said()]
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Sockets that are shared, inherited and handed on."""
 
-from registry import LOCAL, case, group
+from registry import LOCAL, V4, case, group
 
 group("fork, exec, SCM_RIGHTS, threads")
 
@@ -19,11 +19,11 @@ def fork_close(t):
     return [t.client.close_in_child(c), c.send(b"open"), s.recv(4)]
 
 
-@case("fork(): a listener of a child that ends is gone")
+@case("fork(): a listener of a child that ends is gone", V4)
 def fork_listener(t):
     said = [t.server.listen_in_child(t.port)]
-    s = t.server.socket(2, 1)
-    return [*said, t.client.socket(2, 1).connect(t.to), s.bind(("0.0.0.0", t.port))]
+    s = t.server.socket(t.family, 1)
+    return [*said, t.client.socket(t.family, 1).connect(t.to), s.bind((t.any, t.port))]
 
 
 @case("exec: names of an inherited connection")
@@ -36,14 +36,14 @@ def execute(t):
 def exec_listener(t):
     s = t.listen()
     said = [t.server.listen_after_exec(s)]
-    c = t.client.socket(2, 1)
+    c = t.client.socket(t.family, 1)
     said.append(c.connect(t.to))
     return [*said, t.server.served_name(), c.recv(6), t.client.both_names(c)]
 
 
 @case("exec: O_CLOEXEC closes, without it the socket stays", LOCAL)
 def cloexec(t):
-    s = t.server.socket(2, 1)
+    s = t.server.socket(t.family, 1)
     return [t.server.open_after_exec(s, False), t.server.open_after_exec(s, True)]
 
 
@@ -59,10 +59,10 @@ def dup(t):
 def dup2(t):
     listener = t.listen()
     c, s = t.connected(listener)
-    again = t.server.socket(2, 1)
+    again = t.server.socket(t.family, 1)
     said = [t.server.dup2(s, listener), c.send(b"dup2"), listener.recv(4)]
     # The listener's last descriptor went.
-    return [*said, t.client.socket(2, 1).connect(t.to), again.bind(("0.0.0.0", t.port))]
+    return [*said, t.client.socket(t.family, 1).connect(t.to), again.bind((t.any, t.port))]
 
 
 @case("pidfd_getfd() of a socket: names and data")
@@ -85,13 +85,13 @@ def box(t):
 @case("SCM_RIGHTS to another container: a new socket is its maker's", LOCAL)
 def rights_new(t):
     inbox = t.beside.fd_box(box(t))
-    s = t.server.socket(2, 1)
+    s = t.server.socket(t.family, 1)
     said = [t.server.send_fd(box(t), s)]
     other = t.beside.receive_fd(inbox)
     s.close()
     # It binds to the maker's address and serves there.
     said += [other.bind((t.server.address, t.port)), other.listen(1), other.getsockname()]
-    c = t.world.client.socket(2, 1)
+    c = t.world.client.socket(t.family, 1)
     said.append(c.connect((t.server.address, t.port)))
     a = other.accept()
     return [*said, a[1] == c.getsockname(), t.beside.both_names(a[0])[0]]
@@ -100,7 +100,7 @@ def rights_new(t):
 @case("SCM_RIGHTS to another container: an open connection", LOCAL)
 def rights_connection(t):
     listener = t.listen()
-    c = t.world.client.socket(2, 1)
+    c = t.world.client.socket(t.family, 1)
     c.connect((t.server.address, t.port))
     s = listener.accept()[0]
     inbox = t.beside.fd_box(box(t))
@@ -118,19 +118,19 @@ def rights_listener(t):
     said = [t.server.send_fd(box(t), listener)]
     other = t.beside.receive_fd(inbox)
     listener.close()
-    c = t.world.client.socket(2, 1)
+    c = t.world.client.socket(t.family, 1)
     said += [c.connect((t.server.address, t.port)), other.accept()[1] == c.getsockname()]
-    s = t.server.socket(2, 1)
-    return [*said, s.bind(("0.0.0.0", t.port)), other.close(), s.bind(("0.0.0.0", t.port))]
+    s = t.server.socket(t.family, 1)
+    return [*said, s.bind((t.any, t.port)), other.close(), s.bind((t.any, t.port))]
 
 
 @case("SCM_RIGHTS to another container: the new owner connects as the maker", LOCAL)
 def rights_connect(t):
-    listener = t.world.client.socket(2, 1)
-    listener.bind(("0.0.0.0", t.port))
+    listener = t.world.client.socket(t.family, 1)
+    listener.bind((t.any, t.port))
     listener.listen(1)
     inbox = t.beside.fd_box(box(t))
-    s = t.server.socket(2, 1)
+    s = t.server.socket(t.family, 1)
     said = [t.server.send_fd(box(t), s)]
     other = t.beside.receive_fd(inbox)
     said.append(other.connect((t.world.client.address, t.port)))
