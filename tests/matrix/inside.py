@@ -1,10 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-What a case can ask of the process that it is in, beyond the methods of Python's sockets: system
-calls with arguments that Python does not let through, events by name, interfaces, descriptors.
-
-Every function raises OSError as the call did. The functions that need other processes, threads or
-namespaces are in processes.py, those that look at what is said of a socket in lookups.py.
+What a case can ask of the process that it is in, beyond the methods of Python's sockets. Here: system
+calls with arguments that Python does not let through, events by name, interfaces, descriptors; the
+other modules below have the rest. Every function raises OSError as the call did.
 """
 
 import array
@@ -14,26 +12,16 @@ import os
 import select
 import socket as _socket
 import struct
-import tempfile
 import time
 
 from lookups import *  # noqa: F401,F403: an agent looks all of them up here
+from passing import *  # noqa: F401,F403
 from processes import *  # noqa: F401,F403
-from processes import clear_up, errname  # noqa: F401
-
-_libc = ctypes.CDLL(None, use_errno=True)
-
-
-def libc(name, *arguments):
-    """A function of the C library: its result, or OSError."""
-    result = getattr(_libc, name)(*arguments)
-    if result < 0:
-        number = ctypes.get_errno()
-        raise OSError(number, os.strerror(number))
-    return result
+from system import clear_up, errname, libc  # noqa: F401
+from transfer import *  # noqa: F401,F403
 
 
-# --- making and naming -------------------------------------------------------------------------------
+# --- making and naming ----------------------------------------------------------------------------
 
 
 def socket(*arguments):
@@ -49,17 +37,6 @@ def raw_socket(domain, kind, protocol):
         return flags.strip() or "made"
     finally:
         os.close(fd)
-
-
-def sockaddr(family, address, port, size=None):
-    """A struct sockaddr as bytes."""
-    if family == _socket.AF_INET6:
-        raw = struct.pack("=HHI16sI", family, _socket.htons(port), 0,
-                          _socket.inet_pton(family, address), 0)
-    else:
-        raw = struct.pack("=HH4s8x", family, _socket.htons(port),
-                          _socket.inet_aton(address) if address else bytes(4))
-    return raw if size is None else raw[:size].ljust(size, b"\0")
 
 
 def connect_raw(sock, raw, size=None):
@@ -126,13 +103,6 @@ def lowest(sock):
         again.close()
 
 
-def opt(sock, level, option, value=None, size=4):
-    """setsockopt() if there is a value, and then getsockopt(), as int or bytes."""
-    if value is not None:
-        sock.setsockopt(level, option, value)
-    return sock.getsockopt(level, option) if size == 4 else sock.getsockopt(level, option, size)
-
-
 def opt_size(sock, level, option, room):
     """getsockopt() into a buffer of that size: the size it says."""
     buffer = ctypes.create_string_buffer(max(room, 1))
@@ -145,7 +115,7 @@ def setopt_raw(sock, level, option, raw, size=None):
     libc("setsockopt", sock.fileno(), level, option, raw, len(raw) if size is None else size)
 
 
-# --- events ------------------------------------------------------------------------------------------
+# --- events ---------------------------------------------------------------------------------------
 
 _POLL = [("IN", select.POLLIN), ("PRI", select.POLLPRI), ("OUT", select.POLLOUT),
          ("ERR", select.POLLERR), ("HUP", select.POLLHUP), ("RDHUP", select.POLLRDHUP)]
@@ -197,150 +167,7 @@ def pause():
     time.sleep(0.02)
 
 
-# --- data --------------------------------------------------------------------------------------------
-
-
-def fill(sock):
-    """Sends until the socket takes no more, for good (it must not block): how much it was."""
-    total = full = 0
-    while full < 5:  # some is on its way still, and makes room when it arrives
-        try:
-            total += sock.send(bytes(65536))
-            full = 0
-        except BlockingIOError:
-            full += 1
-            time.sleep(0.05)
-    return total
-
-
-def drain(sock, amount):
-    """Reads that much, or to the end: how much it was."""
-    total = 0
-    while total < amount:
-        n = len(sock.recv(min(65536, amount - total)))
-        if not n:
-            break
-        total += n
-    return total
-
-
-def read(sock, size):
-    return os.read(sock.fileno(), size)
-
-
-def write(sock, data):
-    return os.write(sock.fileno(), data)
-
-
-def readv(sock, sizes):
-    buffers = [bytearray(n) for n in sizes]
-    n = os.readv(sock.fileno(), buffers)
-    return [n, *map(bytes, buffers)]
-
-
-def writev(sock, parts):
-    return os.writev(sock.fileno(), parts)
-
-
-def pwrite(sock, data):
-    return os.pwrite(sock.fileno(), data, 0)
-
-
-def seek(sock):
-    return os.lseek(sock.fileno(), 0, os.SEEK_SET)
-
-
-class _Msghdr(ctypes.Structure):
-    _fields_ = [("name", ctypes.c_void_p), ("namelen", ctypes.c_uint32), ("iov", ctypes.c_void_p),
-                ("iovlen", ctypes.c_size_t), ("control", ctypes.c_void_p),
-                ("controllen", ctypes.c_size_t), ("flags", ctypes.c_int)]
-
-
-class _Mmsghdr(ctypes.Structure):
-    _fields_ = [("hdr", _Msghdr), ("len", ctypes.c_uint)]
-
-
-class _Iovec(ctypes.Structure):
-    _fields_ = [("base", ctypes.c_void_p), ("len", ctypes.c_size_t)]
-
-
-def _messages(buffers):
-    vectors = (_Iovec * len(buffers))(*[_Iovec(ctypes.addressof(b), len(b)) for b in buffers])
-    messages = (_Mmsghdr * len(buffers))()
-    for i in range(len(buffers)):
-        messages[i].hdr.iov = ctypes.addressof(vectors) + i * ctypes.sizeof(_Iovec)
-        messages[i].hdr.iovlen = 1
-    return vectors, messages
-
-
-def sendmmsg(sock, parts):
-    """How many messages, and how much of each."""
-    buffers = [(ctypes.c_char * len(p)).from_buffer_copy(p) for p in parts]
-    vectors, messages = _messages(buffers)
-    n = libc("sendmmsg", sock.fileno(), messages, len(parts), 0)
-    return [n, *(messages[i].len for i in range(n))]
-
-
-def recvmmsg(sock, sizes, flags):
-    buffers = [(ctypes.c_char * n)() for n in sizes]
-    vectors, messages = _messages(buffers)
-    n = libc("recvmmsg", sock.fileno(), messages, len(sizes), flags, None)
-    return [n, *(buffers[i].raw[:messages[i].len] for i in range(n))]
-
-
-def message(sock, size, flags):
-    """recvmsg(): (data, its msg_flags, ancillary data)"""
-    data, ancillary, found, name = sock.recvmsg(size, 256, flags)
-    return data, found, [(level, kind, len(raw)) for level, kind, raw in ancillary], str(name)
-
-
-def file_with(data):
-    f = tempfile.TemporaryFile()
-    f.write(data)
-    f.flush()
-    f.seek(0)
-    return f
-
-
-def sendfile(sock, file, size):
-    return os.sendfile(sock.fileno(), file.fileno(), 0, size)
-
-
-def sendfile_from(sock, file, size):
-    """From a socket, which is no file."""
-    return os.sendfile(file.fileno(), sock.fileno(), None, size)
-
-
-def splice_out(sock, data):
-    """From a pipe into the socket."""
-    r, w = os.pipe()
-    try:
-        os.write(w, data)
-        return os.splice(r, sock.fileno(), len(data))
-    finally:
-        os.close(r)
-        os.close(w)
-
-
-def splice_in(sock, size):
-    """From the socket into a pipe, and out of it; tee() in between."""
-    r, w = os.pipe()
-    r2, w2 = os.pipe()
-    try:
-        n = os.splice(sock.fileno(), w, size)
-        copied = libc("tee", r, w2, size, 0)
-        return [n, copied, os.read(r2, size), os.read(r, size)]
-    finally:
-        for fd in r, w, r2, w2:
-            os.close(fd)
-
-
-def splice_sockets(source, target, size):
-    """From one socket to another: through a pipe, since the kernel wants one."""
-    return os.splice(source.fileno(), target.fileno(), size)
-
-
-# --- ioctl -------------------------------------------------------------------------------------------
+# --- ioctl ----------------------------------------------------------------------------------------
 
 
 def ioctl_int(sock, request, value=0):
@@ -381,10 +208,6 @@ def interface():
     return [n for n in names if n != "lo"][0]
 
 
-def interface_index(sock):
-    return ifreq(sock, 0x8933, interface())
-
-
 def interface_list(sock):
     def ask(fd):
         room = array.array("B", bytes(4096))
@@ -418,7 +241,7 @@ def sysctl_matches(sock, level, option, name, scale=1):
     return sock.getsockopt(level, option) * scale == int(text)
 
 
-# --- the descriptor ----------------------------------------------------------------------------------
+# --- the descriptor -------------------------------------------------------------------------------
 
 
 def stat_of(sock):
@@ -446,14 +269,6 @@ def chown(sock, uid, gid):
 
 def getfl(sock):
     return oct(fcntl.fcntl(sock.fileno(), fcntl.F_GETFL))
-
-
-def setfl(sock, flags):
-    fcntl.fcntl(sock.fileno(), fcntl.F_SETFL, flags)
-
-
-def getfd(sock):
-    return fcntl.fcntl(sock.fileno(), fcntl.F_GETFD)
 
 
 def dup2(sock, other):

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """ioctl(), and what else shows interfaces and sockets."""
 
-import socket as S
-
 from registry import LOCAL, case, group
 
 group("ioctl(), /proc/net, netlink")

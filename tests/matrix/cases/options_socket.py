@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Every option of SOL_SOCKET: its first value, set and got, on a new and on a connected socket."""
 
-import socket as S
 import struct
 
 from registry import LOCAL, LOOPBACK, REMOTE, case, group

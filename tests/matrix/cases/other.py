@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Sockets that Slim does not swap. How they reach other hosts: tests/e2e/test_unswapped.py."""
 
-import socket as S
-
 from registry import LOCAL, case, group
 
 group("Sockets that are not swapped")
