@@ -79,6 +79,8 @@ def test_patterns():
     assert not matches("a [b] *", "a b c", "own")
     assert matches("a [own]", "a", "own")
     assert not matches("a [own]", "a", "loopback")
+    assert matches("a [own, own6]", "a", "own6")
+    assert not matches("a [own, own6]", "a", "remote6")
 
 
 def test_rows_join_paths_that_agree():

@@ -218,6 +218,15 @@ def interface_list(sock):
     return _as_by_udp(sock, ask)
 
 
+def namespace_of(sock):
+    """SIOCGSKNS gives a descriptor of the socket's network namespace: is it this process's?"""
+    fd = fcntl.ioctl(sock.fileno(), 0x894C)
+    try:
+        return os.fstat(fd).st_ino == os.stat("/proc/self/ns/net").st_ino
+    finally:
+        os.close(fd)
+
+
 def same_netns(sock):
     """Does SO_NETNS_COOKIE say that a UDP socket of this process is of the same namespace?"""
     with _socket.socket(_socket.AF_INET, _socket.SOCK_DGRAM) as udp:

@@ -4,7 +4,7 @@ The results side by side: what differs, whether that is listed, and docs/sockets
 
 differences.txt has one difference a paragraph:
 
-    kinds: title of a case, or several, with * for anything, one a line; " [path]" for one path
+    kinds: title of a case, or several, with * for anything, one a line; " [path, …]" for some paths
     = reason
 
 where kinds says which environments differ from native: slim, baseline, or both of them.
@@ -74,9 +74,9 @@ class Differences:
 
 
 def matches(pattern, title, path):
-    wanted = re.fullmatch(r"(.*) \[((?:remote|own|loopback)6?)\]", pattern)
+    wanted = re.fullmatch(r"(.*) \[((?:(?:remote|own|loopback)6?(?:, )?)+)\]", pattern)
     if wanted:
-        if wanted[2] != path:
+        if path not in wanted[2].split(", "):
             return False
         pattern = wanted[1]
     # Titles have brackets of their own: only * is special.

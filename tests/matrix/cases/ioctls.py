@@ -76,6 +76,23 @@ def no_device(t):
     return [t.server.ifreq(t.server.socket(t.family, 1), 0x8933, "nosuchdev0")]
 
 
+@case("SIOCGSKNS is the process's own namespace, {family}", LOCAL, family={"AF_INET": 2, "AF_INET6": 10})
+def namespace(t, family):
+    return [t.server.namespace_of(t.server.socket(family, 1))]
+
+
+@case("{name} of a device that is not there", LOCAL, name={
+    "SIOCSIFFLAGS": 0x8914, "SIOCSIFMTU": 0x8922, "SIOCSIFADDR": 0x8916, "SIOCSIFNAME": 0x8923,
+    "SIOCSIFTXQLEN": 0x8943, "SIOCSIFHWADDR": 0x8924})
+def no_such_device(t, name):
+    return [t.server.ifreq(t.server.socket(t.family, 1), name, "nosuchdev0")]
+
+
+@case("SIOCSIFFLAGS of lo by a user without privileges", LOCAL)
+def unprivileged(t):
+    return [t.server.as_user(65534, "ioctl")]
+
+
 @case("SIOCGIFCONF: the list of interfaces, {family}", LOCAL, family={"AF_INET": 2, "AF_INET6": 10})
 def interfaces(t, family):
     return [t.server.interface_list(t.server.socket(family, 1))]
