@@ -30,7 +30,7 @@ def everywhere(t, address, port):
 @case("bind() to {address}", LOCAL, address={
     "a foreign address": (2, "203.0.113.5"), "the client's address": (2, "client"),
     "broadcast": (2, "255.255.255.255"), "multicast": (2, "224.0.0.1"),
-    "a foreign v6 address": (10, "2001:db8::5"), "a v6 multicast address": (10, "ff02::1"),
+    "a foreign v6 address": (10, "3fff::5"), "a v6 multicast address": (10, "ff02::1"),
     "a foreign v4-mapped address": (10, "::ffff:203.0.113.5"),
     "fe80::1 with no scope": (10, "fe80::1"), "0.0.0.1": (2, "0.0.0.1")})
 def foreign(t, address):
