@@ -58,6 +58,15 @@ enum words_kind words_next(struct words *w, const struct option_spec *first,
                 }
                 w->at++;
         }
-        *spec->value = value;
+        if (!spec->values) {
+                *spec->value = value;
+                return WORDS_OPTION;
+        }
+        if (spec->values->n == OPTION_VALUES_MAX) {
+                snprintf(problem, OPTIONS_PROBLEM_MAX, "option --%s is given more than %d times",
+                         spec->name, OPTION_VALUES_MAX);
+                return WORDS_BAD;
+        }
+        spec->values->v[spec->values->n++] = value;
         return WORDS_OPTION;
 }

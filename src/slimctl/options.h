@@ -9,10 +9,19 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+#define OPTION_VALUES_MAX 32
+
+/* The values of an option that may be given more than once. */
+struct option_values {
+        const char *v[OPTION_VALUES_MAX];
+        unsigned int n;
+};
+
 struct option_spec {
-        const char *name;   /* without the dashes; NULL ends a table */
-        const char **value; /* where the option's value goes, or NULL for a flag … */
-        bool *flag;         /* … which is set here */
+        const char *name;             /* without the dashes; NULL ends a table */
+        const char **value;           /* where the option's value goes … */
+        struct option_values *values; /* … or is added, or NULL twice for a flag … */
+        bool *flag;                   /* … which is set here */
 };
 
 /* Where the reading of a command line stands. */

@@ -12,11 +12,13 @@
 
 static const char *name, *address, *run_dir;
 static bool json, plain;
+static struct option_values ports;
 
 static const struct option_spec own[] = {
     {.name = "name", .value = &name},
     {.name = "address", .value = &address},
     {.name = "plain", .flag = &plain},
+    {.name = "port", .values = &ports},
     {},
 };
 static const struct option_spec global[] = {
@@ -29,6 +31,7 @@ static int clear(void **state)
 {
         name = address = run_dir = NULL;
         json = plain = false;
+        ports.n = 0;
         return 0;
 }
 
@@ -128,6 +131,31 @@ static void test_bad(void **state)
         assert_false(json);
 }
 
+static void test_more_than_once(void **state)
+{
+        char problem[OPTIONS_PROBLEM_MAX];
+        char *words[OPTION_VALUES_MAX + 2] = {};
+        const char *last;
+        int at;
+
+        assert_int_equal(read_all(WORDS("--port", "1", "--plain", "--port=2", "--port", ""), &last,
+                                  &at, problem),
+                         WORDS_END);
+        assert_int_equal(ports.n, 3);
+        assert_string_equal(ports.v[0], "1");
+        assert_string_equal(ports.v[1], "2");
+        assert_string_equal(ports.v[2], "");
+        assert_int_equal(read_all(WORDS("--port"), &last, &at, problem), WORDS_BAD);
+        assert_string_equal(problem, "option --port needs a value");
+
+        ports.n = 0;
+        for (int i = 0; i <= OPTION_VALUES_MAX; i++)
+                words[i] = (char *)"--port=x";
+        assert_int_equal(read_all(words, &last, &at, problem), WORDS_BAD);
+        assert_string_equal(problem, "option --port is given more than 32 times");
+        assert_int_equal(ports.n, OPTION_VALUES_MAX);
+}
+
 static void test_long_word(void **state)
 {
         char problem[OPTIONS_PROBLEM_MAX], word[4096];
@@ -147,6 +175,7 @@ int main(void)
             cmocka_unit_test_setup(test_values, clear),
             cmocka_unit_test_setup(test_rest, clear),
             cmocka_unit_test_setup(test_bad, clear),
+            cmocka_unit_test_setup(test_more_than_once, clear),
             cmocka_unit_test_setup(test_long_word, clear),
         };
 
