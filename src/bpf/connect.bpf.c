@@ -98,6 +98,24 @@ static __always_inline const union slim_addr *wire(const union slim_addr own[SLI
         return 0;
 }
 
+/*
+ * The same between two endpoints of this very host, which may have no underlay address of that
+ * family: then the one that it has itself in their network.
+ */
+static __always_inline const union slim_addr *wire_here(const struct slim_endpoint *peer,
+                                                        enum slim_family family)
+{
+        const union slim_addr *host = wire(peer->host, peer->host, family), *own;
+        __u32 network = peer->network;
+        struct slim_device *self;
+
+        if (host)
+                return host;
+        self = bpf_map_lookup_elem(&host_endpoints, &network);
+        own = self ? addr_of(self->addr, family) : 0;
+        return own && !addr_is_none(own) ? own : 0;
+}
+
 /* Do two hosts reach each other at all, be it by VXLAN? */
 static __always_inline bool reachable(const union slim_addr own[SLIM_FAMILIES],
                                       const union slim_addr peer[SLIM_FAMILIES])
@@ -184,7 +202,12 @@ static __always_inline enum verdict find_way(struct bpf_sock_addr *ctx, bool v4,
         self = bpf_map_lookup_elem(&identities, &endpoint);
         if (!self || !reachable(self->host, peer->host))
                 return refuse(EHOSTUNREACH, SLIM_REASON_CONNECT_NO_WAY);
-        host = peer->flags & SLIM_ENDPOINT_SLIM ? wire(self->host, peer->host, family) : 0;
+        if (!(peer->flags & SLIM_ENDPOINT_SLIM))
+                return by_vxlan(ctx, v4, s, d, peer->id);
+        host = peer->flags & SLIM_ENDPOINT_LOCAL ? wire_here(peer, family)
+                                                 : wire(self->host, peer->host, family);
+        if (!host && (peer->flags & SLIM_ENDPOINT_LOCAL))
+                return refuse(EHOSTUNREACH, SLIM_REASON_CONNECT_NO_WAY);
         if (!host)
                 return by_vxlan(ctx, v4, s, d, peer->id);
         s->peer_kind = SLIM_PEER_OVERLAY;
@@ -235,7 +258,9 @@ static __always_inline enum verdict host_connects(struct bpf_sock_addr *ctx, boo
                 return UNTOUCHED;
         id = self->endpoint;
         own = bpf_map_lookup_elem(&identities, &id);
-        host = own ? wire(own->host, peer->host, family) : 0;
+        host = peer->flags & SLIM_ENDPOINT_LOCAL ? wire_here(peer, family)
+               : own                             ? wire(own->host, peer->host, family)
+                                                 : 0;
         if (!host)
                 return UNTOUCHED; /* by VXLAN, if at all */
         new.endpoint = self->endpoint;

@@ -163,7 +163,8 @@ int slim_from_container(struct __sk_buff *skb)
                 return drop(reason);
         if (addr_is_scoped(&p.to))
                 return on_link(from, &p);
-        if (!addr_equal(&p.from, addr_of(from->addr, addr_family(&p.from))))
+        if (addr_is_any6(&p.from) ||
+            !addr_equal(&p.from, addr_of(from->addr, addr_family(&p.from))))
                 return drop(SLIM_REASON_ENCAP_SPOOFED);
         to = find(from->network, &p.to);
         if (!to)

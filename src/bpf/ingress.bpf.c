@@ -7,20 +7,15 @@
  * network leaves an entry for sk_lookup (steer.bpf.c) and for accepted() (sockops.bpf.c), and goes
  * up. Every other is dropped here and counted.
  *
- * Reads from the network header, so the link layer does not matter. Not covered: IPv6 beyond a
- * first header that is TCP; such a SYN leaves no entry, so that sk_lookup drops it.
+ * Reads from the network header, so the link layer does not matter. Not covered: a SYN in
+ * fragments, and one behind extension headers of IPv6 that packet.h does not understand. It leaves
+ * no entry, so that sk_lookup drops it.
  */
-#include "addr.h"
 #include "option.h"
+#include "packet.h"
 
-#include <linux/if_ether.h>
-#include <linux/in.h>
-#include <linux/ip.h>
-#include <linux/ipv6.h>
 #include <linux/pkt_cls.h>
 #include <linux/tcp.h>
-
-#define IP_OFFSET 0x1fff
 
 /* Where a SYN comes from and goes to, and where its TCP header begins. */
 struct syn_packet {
@@ -34,9 +29,26 @@ static __always_inline bool is_slim_syn(const struct tcphdr *th)
         return th->syn && !th->ack && is_slim_port(bpf_ntohs(th->dest));
 }
 
-static __always_inline int load(struct __sk_buff *skb, __u32 offset, void *to, __u32 len)
+/* A TCP header behind extension headers: where, and what it says. */
+static __always_inline bool find_behind(struct __sk_buff *skb, const struct ipv6hdr *ip,
+                                        __u32 *offset, struct tcphdr *th)
 {
-        return bpf_skb_load_bytes_relative(skb, offset, to, len, BPF_HDR_START_NET);
+        struct packet p = {};
+
+        switch (ip->nexthdr) {
+        case IPPROTO_HOPOPTS:
+        case IPPROTO_DSTOPTS:
+        case IPPROTO_ROUTING:
+        case IPPROTO_FRAGMENT:
+        case IPPROTO_AH:
+                break;
+        default:
+                return false;
+        }
+        if (packet_walk6(skb, ip, &p) != SLIM_REASON_NONE || p.protocol != IPPROTO_TCP || !p.whole)
+                return false;
+        *offset = p.transport;
+        return packet_load(skb, p.transport, th, sizeof(*th)) == 0;
 }
 
 /* Is it a SYN to a Slim port? One call for an IPv4 packet without options, which most are. */
@@ -48,11 +60,11 @@ static __always_inline bool find_syn(struct __sk_buff *skb, struct syn_packet *p
                         struct tcphdr th;
                 } h;
 
-                if (load(skb, 0, &h, sizeof(h)) < 0 || h.ip.protocol != IPPROTO_TCP ||
+                if (packet_load(skb, 0, &h, sizeof(h)) < 0 || h.ip.protocol != IPPROTO_TCP ||
                     (h.ip.frag_off & bpf_htons(IP_OFFSET)))
                         return false;
                 p->tcp_offset = h.ip.ihl * 4;
-                if (h.ip.ihl != 5 && load(skb, p->tcp_offset, &h.th, sizeof(h.th)) < 0)
+                if (h.ip.ihl != 5 && packet_load(skb, p->tcp_offset, &h.th, sizeof(h.th)) < 0)
                         return false;
                 if (!is_slim_syn(&h.th))
                         return false;
@@ -67,10 +79,13 @@ static __always_inline bool find_syn(struct __sk_buff *skb, struct syn_packet *p
                         struct tcphdr th;
                 } h;
 
-                if (load(skb, 0, &h, sizeof(h)) < 0 || h.ip.nexthdr != IPPROTO_TCP ||
-                    !is_slim_syn(&h.th))
+                if (packet_load(skb, 0, &h, sizeof(h)) < 0)
                         return false;
                 p->tcp_offset = sizeof(h.ip);
+                if (h.ip.nexthdr != IPPROTO_TCP && !find_behind(skb, &h.ip, &p->tcp_offset, &h.th))
+                        return false;
+                if (!is_slim_syn(&h.th))
+                        return false;
                 __builtin_memcpy(&p->tuple.client_addr, &h.ip.saddr, 16);
                 __builtin_memcpy(&p->tuple.server_addr, &h.ip.daddr, 16);
                 p->th = h.th;
@@ -146,13 +161,13 @@ static __always_inline enum slim_reason check(struct __sk_buff *skb, struct syn_
         if (len < SLIM_OPTION_LEN)
                 return SLIM_REASON_SYN_NO_OPTION;
         if (len > TCP_OPTIONS_MAX ||
-            load(skb, p->tcp_offset + sizeof(struct tcphdr), options, len) < 0)
+            packet_load(skb, p->tcp_offset + sizeof(struct tcphdr), options, len) < 0)
                 return SLIM_REASON_SYN_BAD_OPTION;
         at = slim_option_find(options, len);
         if (at < 0)
                 return at == SLIM_OPTION_ABSENT ? SLIM_REASON_SYN_NO_OPTION
                                                 : SLIM_REASON_SYN_BAD_OPTION;
-        if (load(skb, p->tcp_offset + sizeof(struct tcphdr) + at, &o, sizeof(o)) < 0)
+        if (packet_load(skb, p->tcp_offset + sizeof(struct tcphdr) + at, &o, sizeof(o)) < 0)
                 return SLIM_REASON_SYN_BAD_OPTION;
         reason = judge(&o, p, &syn);
         if (reason != SLIM_REASON_SYN_ACCEPTED)

@@ -73,7 +73,7 @@ static __always_inline int transport_size(__u8 protocol)
         }
 }
 
-/* What all extension headers begin with, and what the bytes after that are to some. */
+/* The eight bytes that all extension headers have, and what some of them are to some. */
 struct extension {
         __u8 next;
         __u8 len;
@@ -83,6 +83,7 @@ struct extension {
                         __u8 type, left;
                 } routing;
         };
+        __u8 rest[4];
 };
 
 /* SLIM_REASON_NONE, and protocol, transport and whole are set; or why it is dropped. */
@@ -109,7 +110,7 @@ static __always_inline enum slim_reason packet_walk6(struct __sk_buff *skb,
                         p->transport = at;
                         return SLIM_REASON_NONE;
                 }
-                if (at + 8 > end || packet_load(skb, at, &h, sizeof(h)) < 0)
+                if (at + sizeof(h) > end || packet_load(skb, at, &h, sizeof(h)) < 0)
                         return SLIM_REASON_ENCAP_BAD_HEADER;
                 switch (next) {
                 case IPPROTO_HOPOPTS:

@@ -101,10 +101,15 @@ int container_start(const struct container_spec *spec, struct container *ret)
         return 0;
 }
 
-int container_go(struct container *c, const char *address)
+int container_go(struct container *c, const struct container_addresses *addresses)
 {
-        _cleanup_json_ json_t *word = json_pack("{s:s}", "address", address);
+        _cleanup_json_ json_t *word = json_pack("{s:[]}", "addresses");
         int r;
+
+        for (unsigned int f = 0; f < SLIM_FAMILIES; f++)
+                if (addresses->text[f][0])
+                        json_array_append_new(json_object_get(word, "addresses"),
+                                              json_string(addresses->text[f]));
 
         if (!word)
                 return log_error_errno(-ENOMEM, "cannot start the program: %m");

@@ -5,6 +5,7 @@
  */
 #include <sys/types.h>
 
+#include "../basic/inaddr.h"
 #include "init.h"
 
 struct container {
@@ -26,9 +27,14 @@ struct container {
  */
 int container_start(const struct container_spec *spec, struct container *ret);
 
-/* Runs the program, at this overlay address, and gives up every descriptor that only slimd needs.
- * Said in one line. */
-int container_go(struct container *c, const char *address);
+/* Overlay addresses as text; "": none of that family. */
+struct container_addresses {
+        char text[SLIM_FAMILIES][INADDR_TEXT_MAX];
+};
+
+/* Runs the program, at these overlay addresses, and gives up every descriptor that only slimd
+ * needs. Said in one line. */
+int container_go(struct container *c, const struct container_addresses *addresses);
 
 /*
  * Waits for the end, forwarding signals, which the caller has blocked (forward_signals()). *ret:

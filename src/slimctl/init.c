@@ -119,7 +119,7 @@ static int set_up(const struct container_spec *spec, char *problem, int *ret_not
         return 0;
 }
 
-/* Tells slimctl how it went, and waits for its word: the container's address. */
+/* Tells slimctl how it went, and waits for its word: the container's addresses. */
 static int report_and_wait(struct rpc *channel, int error, const char *problem, int notify_fd,
                            json_t **ret_word)
 {
@@ -193,7 +193,6 @@ static int supervise(pid_t program)
 void init_main(const struct container_spec *spec, int channel_fd)
 {
         struct rpc *channel;
-        const char *address;
         json_t *word = NULL;
         char problem[PROBLEM_MAX] = "";
         int notify_fd = -1, r;
@@ -215,8 +214,7 @@ void init_main(const struct container_spec *spec, int channel_fd)
         r = report_and_wait(channel, r, problem, notify_fd, &word);
         if (r <= 0)
                 _exit(EXIT_FAILURE);
-        address = json_string_value(json_object_get(word, "address"));
-        r = address ? hosts_mount(spec->hostname, address) : 0;
+        r = hosts_mount(spec->hostname, json_object_get(word, "addresses"));
         if (r < 0)
                 log_warning_errno(r, "the container's name is not in its /etc/hosts: %m, ignoring");
         json_decref(word);

@@ -24,7 +24,7 @@ struct container_spec {
 /*
  * Runs in the new namespaces; channel is the container's end of a Unix stream socket pair whose
  * other end only slimctl holds. It sends one message: {} with the notification descriptor beside
- * it (none without the filter), or {"error": SENTENCE}. Then it waits for {"address": ADDRESS}, and
- * runs the program; when slimctl ends without sending one, so does the container.
+ * it (none without the filter), or {"error": SENTENCE}. Then it waits for {"addresses":
+ * [ADDRESS…]}, and runs the program; when slimctl ends without sending one, so does the container.
  */
 _noreturn_ void init_main(const struct container_spec *spec, int channel);

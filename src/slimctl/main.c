@@ -15,7 +15,8 @@
 #define RUN_DIR_DEFAULT "/run/slim"
 
 static const struct cli_command commands[] = {
-    {"network", "create", network_create, "NAME --prefix PREFIX [--block-bits N]",
+    {"network", "create", network_create,
+     "NAME [--prefix PREFIX [--block-bits N]] [--prefix6 PREFIX [--block-bits6 N]]",
      "make an overlay network"},
     {"network", "ls", network_ls, "", "list the networks"},
     {"network", "rm", network_rm, "NAME", "remove a network that has no endpoints"},
@@ -27,7 +28,7 @@ static const struct cli_command commands[] = {
     {"status", NULL, status_show, "", "show this host's slimd (also without a command)"},
     {"doctor", NULL, doctor_run, "", "check what Slim needs of this machine"},
     {"run", NULL, run_run,
-     "--name NAME [--network NET] [--address ADDR] [--plain] [--hostname H] [--cpus LIST] "
+     "--name NAME [--network NET] [--address ADDR]… [--plain] [--hostname H] [--cpus LIST] "
      "[--publish [ADDR:]PORT:PORT[/tcp|/udp]]… -- CMD…",
      "run a program in a container over this machine's file system"},
 };

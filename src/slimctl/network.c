@@ -10,50 +10,71 @@
 #include "cli.h"
 #include "print.h"
 
-/* The prefix and the length of a host's block, which lies within it. */
-static int check_prefix(const struct cli *cli, const char *prefix, const char *bits,
+/* What a person says of each family. */
+struct prefix_options {
+        const char *prefix[SLIM_FAMILIES], *bits[SLIM_FAMILIES];
+};
+
+static const struct {
+        const char *prefix, *bits; /* the options */
+        const char *prefix_key, *bits_key;
+        unsigned int most;
+        const char *example;
+} families[SLIM_FAMILIES] = {
+    [SLIM_V4] = {"--prefix", "--block-bits", "prefix", "block_bits", 32, "10.77.0.0/16"},
+    [SLIM_V6] = {"--prefix6", "--block-bits6", "prefix6", "block_bits6", 128, "fd00:77::/64"},
+};
+
+/* One family's prefix and the length of a host's block, which lies within it. */
+static int check_prefix(const struct cli *cli, const struct prefix_options *o, enum slim_family f,
                         json_t *parameters)
 {
+        const char *prefix = o->prefix[f], *bits = o->bits[f];
         struct inaddr_prefix p;
         unsigned int shortest;
         uint64_t n;
-        bool v4;
         int r;
 
-        if (!prefix) {
-                cli_usage(cli, "--prefix is missing");
+        if (!prefix && bits) {
+                cli_usage(cli, "%s is there without %s", families[f].bits, families[f].prefix);
                 return -EINVAL;
         }
+        if (!prefix)
+                return 0;
         r = inaddr_prefix_parse(prefix, &p);
-        if (r < 0) {
-                cli_usage(cli,
-                          r == -ERANGE ? "--prefix \"%s\" has bits set behind the prefix"
-                                       : "--prefix \"%s\" is not an address with a prefix length, "
-                                         "as in 10.77.0.0/16",
+        if (r == -ERANGE) {
+                cli_usage(cli, "%s \"%s\" has bits set behind the prefix", families[f].prefix,
                           prefix);
                 return r;
         }
-        json_object_set_new(parameters, "prefix", json_string(prefix));
+        if (r < 0 || inaddr_family(&p.addr) != f) {
+                cli_usage(cli, "%s \"%s\" is not an IPv%d address with a prefix length, as in %s",
+                          families[f].prefix, prefix, f == SLIM_V4 ? 4 : 6, families[f].example);
+                return -EINVAL;
+        }
+        json_object_set_new(parameters, families[f].prefix_key, json_string(prefix));
         if (!bits)
                 return 0;
-        v4 = p.bits >= 96 && inaddr_is_v4(&p.addr);
-        shortest = v4 ? p.bits - 96U : p.bits;
-        r = parse_uint(bits, shortest, v4 ? 32 : 128, &n);
+        shortest = inaddr_prefix_len(&p);
+        r = parse_uint(bits, shortest, families[f].most, &n);
         if (r < 0) {
-                cli_usage(cli, "--block-bits \"%s\" is not a number from %u to %u", bits, shortest,
-                          v4 ? 32U : 128U);
+                cli_usage(cli, "%s \"%s\" is not a number from %u to %u", families[f].bits, bits,
+                          shortest, families[f].most);
                 return r;
         }
-        json_object_set_new(parameters, "block_bits", json_integer((json_int_t)n));
+        json_object_set_new(parameters, families[f].bits_key, json_integer((json_int_t)n));
         return 0;
 }
 
 int network_create(struct cli *cli)
 {
-        const char *name = NULL, *prefix = NULL, *bits = NULL;
+        struct prefix_options o = {};
+        const char *name = NULL;
         const struct option_spec options[] = {
-            {.name = "prefix", .value = &prefix},
-            {.name = "block-bits", .value = &bits},
+            {.name = "prefix", .value = &o.prefix[SLIM_V4]},
+            {.name = "block-bits", .value = &o.bits[SLIM_V4]},
+            {.name = "prefix6", .value = &o.prefix[SLIM_V6]},
+            {.name = "block-bits6", .value = &o.bits[SLIM_V6]},
             {},
         };
         _cleanup_json_ json_t *parameters = NULL, *answer = NULL;
@@ -62,9 +83,12 @@ int network_create(struct cli *cli)
         if (cli_parse(cli, options, &name, 1, NULL) < 0 ||
             cli_check_name(cli, "the network's name", name) < 0)
                 return CLI_USAGE;
+        if (!o.prefix[SLIM_V4] && !o.prefix[SLIM_V6])
+                return cli_usage(cli, "--prefix is missing (or --prefix6, or both)");
         parameters = cli_parameters("name", name, NULL);
-        if (check_prefix(cli, prefix, bits, parameters) < 0)
-                return CLI_USAGE;
+        for (unsigned int f = 0; f < SLIM_FAMILIES; f++)
+                if (check_prefix(cli, &o, (enum slim_family)f, parameters) < 0)
+                        return CLI_USAGE;
         if (cli_call(cli, "create the network", "Network.Create", TAKE_PTR(parameters), &answer) <
             0)
                 return CLI_FAILED;
@@ -82,6 +106,8 @@ int network_ls(struct cli *cli)
             {.title = "NAME", .key = "name"},
             {.title = "PREFIX", .key = "prefix"},
             {.title = "BLOCK BITS", .key = "block_bits"},
+            {.title = "IPV6 PREFIX", .key = "prefix6"},
+            {.title = "BLOCK BITS", .key = "block_bits6"},
             {.title = "ENDPOINTS", .key = "endpoints"},
             {.title = "ID", .key = "id"},
         };

@@ -21,7 +21,9 @@
 #include "forward.h"
 
 struct run_options {
-        const char *name, *network, *address, *hostname, *cpus;
+        const char *name, *network, *hostname, *cpus;
+        struct option_values addresses;
+        const char *address[SLIM_FAMILIES]; /* of them, or NULL */
         struct option_values publish;
         struct publications publications;
         bool plain;
@@ -64,19 +66,41 @@ static int check_publish(const struct cli *cli, struct run_options *o)
         return 0;
 }
 
+/* One of each family at most. */
+static int check_addresses(const struct cli *cli, struct run_options *o)
+{
+        for (unsigned int i = 0; i < o->addresses.n; i++) {
+                const char *text = o->addresses.v[i];
+                union slim_addr a;
+                int r;
+
+                r = cli_check_address(cli, "--address", text);
+                if (r < 0)
+                        return r;
+                inaddr_parse(text, &a);
+                if (o->address[inaddr_family(&a)]) {
+                        cli_usage(cli, "--address \"%s\": there is an IPv%d address already", text,
+                                  inaddr_is_v4(&a) ? 4 : 6);
+                        return -EINVAL;
+                }
+                o->address[inaddr_family(&a)] = text;
+        }
+        return 0;
+}
+
 static int parse(struct cli *cli, struct run_options *o, struct container_spec *spec)
 {
         const struct option_spec options[] = {
-            {.name = "name", .value = &o->name},         {.name = "network", .value = &o->network},
-            {.name = "address", .value = &o->address},   {.name = "plain", .flag = &o->plain},
-            {.name = "hostname", .value = &o->hostname}, {.name = "cpus", .value = &o->cpus},
-            {.name = "publish", .values = &o->publish},  {},
+            {.name = "name", .value = &o->name},          {.name = "network", .value = &o->network},
+            {.name = "address", .values = &o->addresses}, {.name = "plain", .flag = &o->plain},
+            {.name = "hostname", .value = &o->hostname},  {.name = "cpus", .value = &o->cpus},
+            {.name = "publish", .values = &o->publish},   {},
         };
 
         if (cli_parse(cli, options, NULL, 0, &spec->argv) < 0 ||
             cli_check_name(cli, "--name", o->name) < 0 ||
             (o->network && cli_check_name(cli, "--network", o->network) < 0) ||
-            (o->address && cli_check_address(cli, "--address", o->address) < 0) ||
+            check_addresses(cli, o) < 0 ||
             (o->hostname && cli_check_name(cli, "--hostname", o->hostname) < 0) ||
             check_publish(cli, o) < 0 || check_cpus(cli, o->cpus, spec) < 0)
                 return -EINVAL;
@@ -100,19 +124,25 @@ static int save_signals(struct container_spec *spec)
         return 0;
 }
 
+static void take_address(const json_t *endpoint, const char *key, char ret[INADDR_TEXT_MAX])
+{
+        snprintf(ret, INADDR_TEXT_MAX, "%s",
+                 json_string_value(json_object_get(endpoint, key)) ?: "");
+}
+
 static int add_endpoint(struct cli *cli, struct rpc *rpc, const struct run_options *o,
-                        const struct container *c, char ret_address[INADDR_TEXT_MAX])
+                        const struct container *c, struct container_addresses *ret)
 {
         _cleanup_json_ json_t *answer = NULL;
         json_t *parameters;
         const int fds[] = {c->netns_fd, c->pidfd, c->notify_fd};
         const json_t *endpoint;
-        const char *address;
         char doing[128];
         int r;
 
-        parameters = cli_parameters("name", o->name, "network", o->network, "address", o->address,
-                                    "kind", o->plain ? "plain" : "slim", NULL);
+        parameters = cli_parameters("name", o->name, "network", o->network, "address",
+                                    o->address[SLIM_V4], "address6", o->address[SLIM_V6], "kind",
+                                    o->plain ? "plain" : "slim", NULL);
         json_object_set_new(parameters, "pid", json_integer(c->pid));
         if (o->publications.n)
                 json_object_set_new(parameters, "publish", publications_to_json(&o->publications));
@@ -121,10 +151,10 @@ static int add_endpoint(struct cli *cli, struct rpc *rpc, const struct run_optio
         if (r < 0)
                 return r;
         endpoint = cli_member(answer, "endpoint", JSON_OBJECT);
-        address = json_string_value(json_object_get(endpoint, "address"));
-        if (!address)
+        if (!endpoint)
                 return -EBADMSG;
-        snprintf(ret_address, INADDR_TEXT_MAX, "%s", address);
+        take_address(endpoint, "address", ret->text[SLIM_V4]);
+        take_address(endpoint, "address6", ret->text[SLIM_V6]);
         /* Standard output is the program's. */
         if (cli->json) {
                 json_dumpf(endpoint, stderr, JSON_COMPACT);
@@ -139,7 +169,7 @@ int run_run(struct cli *cli)
         _cleanup_(rpc_freep) struct rpc *rpc = NULL;
         struct container_spec spec = {};
         struct run_options o = {};
-        char address[INADDR_TEXT_MAX];
+        struct container_addresses addresses;
         sigset_t signals;
         int r, status;
 
@@ -151,13 +181,13 @@ int run_run(struct cli *cli)
                 return CLI_FAILED;
         }
         if (save_signals(&spec) < 0 || container_start(&spec, &c) < 0 ||
-            add_endpoint(cli, rpc, &o, &c, address) < 0)
+            add_endpoint(cli, rpc, &o, &c, &addresses) < 0)
                 return CLI_FAILED;
         rpc_free(TAKE_PTR(rpc));
 
         forward_signals(&signals);
         sigprocmask(SIG_BLOCK, &signals, NULL);
-        if (container_go(&c, address) < 0 || container_wait(&c, &status) < 0)
+        if (container_go(&c, &addresses) < 0 || container_wait(&c, &status) < 0)
                 return CLI_FAILED;
         return status;
 }

@@ -23,6 +23,21 @@ static char *with_detail(const json_t *a, const char *before, const json_t *b)
         return s;
 }
 
+/* "DEVICE (ADDRESS)", "DEVICE (ADDRESS, ADDRESS)" */
+static char *underlay_text(const json_t *s)
+{
+        const json_t *v4 = json_object_get(s, "underlay_address"),
+                     *v6 = json_object_get(s, "underlay_address6");
+        _cleanup_json_ json_t *both = NULL;
+
+        if (json_is_string(v4) && json_is_string(v6))
+                both = json_sprintf("%s, %s", json_string_value(v4), json_string_value(v6));
+        return with_detail(json_object_get(s, "underlay"), "",
+                           both                 ? both
+                           : json_is_string(v4) ? v4
+                                                : v6);
+}
+
 static char *counted(const json_t *all, const json_t *local)
 {
         char *s;
@@ -62,9 +77,9 @@ static void print_status(const json_t *s)
         static const struct print_column host_columns[] = {
             {.title = "HOST", .key = "name"},
             {.title = "ADDRESS", .key = "address"},
+            {.title = "IPV6 ADDRESS", .key = "address6"},
         };
-        _cleanup_free_ char *underlay = with_detail(json_object_get(s, "underlay"), "",
-                                                    json_object_get(s, "underlay_address")),
+        _cleanup_free_ char *underlay = underlay_text(s),
                             *store =
                                 with_detail(json_object_get(s, "store"),
                                             "does not answer: ", json_object_get(s, "store_error")),

@@ -196,7 +196,8 @@ static bool is_v4(const struct packet *p)
 
 static size_t ip_len(const struct packet *p)
 {
-        return is_v4(p) ? (size_t)(p->ip_words ? p->ip_words : 5) * 4 : sizeof(struct ipv6hdr);
+        return is_v4(p) ? (size_t)(p->ip_words ? p->ip_words : 5) * 4
+                        : sizeof(struct ipv6hdr) + p->extensions_len;
 }
 
 size_t packet_tcp(const struct packet *p)
@@ -244,14 +245,17 @@ size_t packet_build(const struct packet *p, uint8_t *ret)
         } else {
                 struct ipv6hdr ip = {
                     .version = 6,
-                    .payload_len = htons((uint16_t)tcp_len),
-                    .nexthdr = p->protocol ? p->protocol : IPPROTO_TCP,
+                    .payload_len = htons((uint16_t)(p->extensions_len + tcp_len)),
+                    .nexthdr = p->extensions_len ? p->first
+                               : p->protocol     ? p->protocol
+                                                 : IPPROTO_TCP,
                     .hop_limit = 64,
                 };
 
                 memcpy(&ip.saddr, &p->from, sizeof(ip.saddr));
                 memcpy(&ip.daddr, &p->to, sizeof(ip.daddr));
                 memcpy(at, &ip, sizeof(ip));
+                memcpy(at + sizeof(ip), p->extensions, p->extensions_len);
         }
         at += ip_len(p);
         memcpy(at, &th, sizeof(th));

@@ -78,6 +78,9 @@ struct packet {
         uint8_t doff;        /* otherwise: by options_len, which is rounded up */
         uint8_t options[40]; /* of TCP */
         size_t options_len;
+        uint8_t first;           /* of IPv6: the next header, where there are … */
+        uint8_t extensions[512]; /* … extension headers, a chain that ends in `protocol` */
+        size_t extensions_len;
         size_t payload; /* bytes of data */
 };
 

@@ -349,6 +349,49 @@ static void test_every_slim_port(void **state)
         }
 }
 
+/* Behind headers that are understood it is a SYN as any other; else it leaves nothing. */
+static void test_ipv6_extensions(void **state)
+{
+        static const struct {
+                uint8_t first;
+                uint8_t bytes[16];
+                size_t len;
+                bool good;
+        } chains[] = {
+            {0, {6, 0, 1, 4}, 8, true},
+            {60, {6, 1}, 16, true},
+            {0, {60, 0, 1, 4, 0, 0, 0, 0, 6, 0, 1, 4}, 16, true},
+            {43, {6, 0, 4, 0}, 8, true},
+            {43, {6, 0, 4, 1}, 8, false},
+            {43, {6, 0, 0, 0}, 8, false},
+            {44, {6, 0, 0, 0}, 8, true},
+            {44, {6, 0, 0, 1}, 8, false},
+            {44, {6, 0, 0, 8}, 8, false},
+            {51, {6, 2}, 16, true},
+            {60, {0, 0, 1, 4, 0, 0, 0, 0, 6, 0, 1, 4}, 16, false},
+            {135, {6, 0}, 8, false},
+            {60, {17, 0}, 8, false},
+            {60, {6, 255}, 8, false},
+        };
+
+        for (size_t i = 0; i < ARRAY_SIZE(chains); i++) {
+                struct packet p = bare();
+                struct reference_syn s;
+
+                p.from = harness_addr("fd00::7");
+                p.to = harness_addr("fd00::8");
+                p.first = chains[i].first;
+                p.extensions_len = chains[i].len;
+                memcpy(p.extensions, chains[i].bytes, chains[i].len);
+                s = claim_of(&p);
+                add_slim(&p, &s, key_now);
+                if (chains[i].good)
+                        accepted(&p);
+                else
+                        passed(&p);
+        }
+}
+
 static void test_ipv6(void **state)
 {
         union slim_addr client = harness_addr("10.1.0.5");
@@ -991,6 +1034,7 @@ int main(void)
             TEST(test_fields),
             TEST(test_every_slim_port),
             TEST(test_ipv6),
+            TEST(test_ipv6_extensions),
             TEST(test_no_option),
             TEST(test_truncated_area),
             TEST(test_short_packets),

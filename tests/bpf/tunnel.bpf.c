@@ -4,7 +4,7 @@
  * goes on with the program under test. BPF_PROG_TEST_RUN has no other way to do so.
  *
  * A received packet's remote address is the source in its metadata, which is what
- * bpf_skb_set_tunnel_key() calls local_ipv4.
+ * bpf_skb_set_tunnel_key() calls local_ipv4 and local_ipv6.
  */
 #include <linux/bpf.h>
 #include <linux/pkt_cls.h>
@@ -19,13 +19,22 @@ struct {
 } next SEC(".maps");
 
 __u32 vni, remote; /* in host byte order; the test writes them */
+__u32 remote6[4];  /* in network byte order; not zero: instead of the other */
 
 SEC("tc")
 int received(struct __sk_buff *skb)
 {
-        struct bpf_tunnel_key key = {.tunnel_id = vni, .local_ipv4 = remote, .tunnel_ttl = 64};
+        struct bpf_tunnel_key key = {.tunnel_id = vni, .tunnel_ttl = 64};
+        __u64 flags = 0;
 
-        if (bpf_skb_set_tunnel_key(skb, &key, sizeof(key), 0) < 0)
+        if (remote6[0]) {
+                for (int i = 0; i < 4; i++)
+                        key.local_ipv6[i] = remote6[i];
+                flags = BPF_F_TUNINFO_IPV6;
+        } else {
+                key.local_ipv4 = remote;
+        }
+        if (bpf_skb_set_tunnel_key(skb, &key, sizeof(key), flags) < 0)
                 return TC_ACT_STOLEN;
         bpf_tail_call(skb, &next, 0);
         return TC_ACT_STOLEN;

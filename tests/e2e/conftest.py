@@ -62,10 +62,12 @@ class Lab:
     def host(self, host, *argv, **kwargs):
         return self.verb("host", host, "--", *argv, **kwargs)
 
-    def ip(self, name):
-        if name not in self._addresses:  # fixed until the lab goes
-            self._addresses[name] = self.verb("ip", name).stdout.strip()
-        return self._addresses[name]
+    def ip(self, name, family=None):
+        """family: "4" or "6", where the lab's network has both."""
+        if (name, family) not in self._addresses:  # fixed until the lab goes
+            words = ["--family", family] if family else []
+            self._addresses[name, family] = self.verb("ip", *words, name).stdout.strip()
+        return self._addresses[name, family]
 
     def ctl(self, host, *argv):
         """slimctl --json on a host; what it printed, as a value."""
@@ -130,12 +132,13 @@ def wait_until(condition, what, patience=PATIENCE):
 
 
 @contextlib.contextmanager
-def lab_up(hosts=2, build=None):
+def lab_up(hosts=2, build=None, underlay="4", overlay="4"):
     lab = Lab("t" + uuid.uuid4().hex[:8])
     reaper = subprocess.Popen([sys.executable, "-c", _REAPER, str(LAB), lab.id],
                               stdin=subprocess.PIPE)
     try:
-        lab.verb(*(["--bin", build] if build else []), "up", "--hosts", hosts, timeout=120)
+        lab.verb(*(["--bin", build] if build else []), "up", "--hosts", hosts,
+                 "--underlay", underlay, "--overlay", overlay, timeout=120)
         yield lab
     finally:
         reaper.stdin.close()

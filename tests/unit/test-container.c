@@ -43,6 +43,7 @@ struct slimctl {
 _noreturn_ static void child_main(struct container_spec *spec, enum how how)
 {
         struct sigaction dfl = {.sa_handler = SIG_DFL};
+        const struct container_addresses addresses = {{[SLIM_V4] = "10.77.0.2"}};
         struct container c = CONTAINER_NONE;
         sigset_t signals;
         int status;
@@ -66,7 +67,7 @@ _noreturn_ static void child_main(struct container_spec *spec, enum how how)
         }
         forward_signals(&signals);
         sigprocmask(SIG_BLOCK, &signals, NULL);
-        if (container_go(&c, "10.77.0.2") < 0 || container_wait(&c, &status) < 0)
+        if (container_go(&c, &addresses) < 0 || container_wait(&c, &status) < 0)
                 _exit(1);
         if (c.notify_fd >= 0 || c.netns_fd >= 0 || c.channel)
                 _exit(203);

@@ -15,17 +15,19 @@ from .system import LabError
 USAGE = """tools/lab [--lab ID] [--bin DIR] VERB …
 
   up [--hosts N] [--no-slim]             bring a lab up: h1, h2, … (2 hosts unless N is given)
+     [--underlay 4|6|46[,…]]             which families the hosts' own addresses are of (4), and
+     [--overlay 4|6|46]                  those of the default network (4)
   down                                   take it away, whatever there is of it
   ls                                     the labs of this machine
   status                                 hosts, daemons and names of the lab
 
-  run HOST NAME -- CMD…                  in a Slim container   [--network NET] [--address ADDR]
+  run HOST NAME -- CMD…                  in a Slim container   [--network NET] [--address ADDR]…
                                          [--publish [ADDR:]PORT:PORT[/udp]]…
   plain HOST NAME -- CMD…                in a container on the encapsulated path only (the same)
   baseline HOST NAME -- CMD…             in a container on bridge + VXLAN + veth
   host HOST -- CMD…                      on the host itself ("net": another machine of the underlay)
                                          all four: [--cpus LIST]
-  ip NAME                                the overlay address of a name
+  ip [--family 4|6] NAME                 the overlay address of a name
   ip --baseline NAME [--host HOST]       its address on the baseline
   ctl HOST -- ARGS…                      slimctl of that host
   daemon HOST start|stop|kill|pid|log    its slimd
@@ -58,12 +60,14 @@ def _parser():
     p = verb("up")
     p.add_argument("--hosts", type=int, default=2)
     p.add_argument("--no-slim", action="store_true")
+    p.add_argument("--underlay", default="4")
+    p.add_argument("--overlay", default="4")
     for name in ("down", "ls", "status"):
         verb(name)
     for name in ("run", "plain"):
         p = verb(name, "host", "name")
         p.add_argument("--network")
-        p.add_argument("--address")
+        p.add_argument("--address", action="append")
         p.add_argument("--cpus")
         p.add_argument("--publish", action="append", default=[])
     verb("baseline", "host", "name").add_argument("--cpus")
@@ -71,6 +75,7 @@ def _parser():
     p = verb("ip", "name")
     p.add_argument("--baseline", action="store_true")
     p.add_argument("--host")
+    p.add_argument("--family", choices=["4", "6"])
     verb("ctl", "host")
     verb("daemon", "host").add_argument("action",
                                         choices=["start", "stop", "kill", "pid", "log"])
@@ -134,7 +139,7 @@ def _dispatch(args, command):
     if os.geteuid() != 0:
         raise LabError("only root can make network namespaces: run it as root")
     if args.verb == "up":
-        return lab.up(state, args.hosts, not args.no_slim, build)
+        return lab.up(state, args.hosts, not args.no_slim, build, args.underlay, args.overlay)
     if args.verb == "down":
         return lab.down(state)
     if args.verb == "ls":
@@ -164,7 +169,7 @@ def _ip(state, args):
         if args.host:
             state.check_host(args.host)
         print(state.baseline_address(args.name, args.host) if args.baseline
-              else state.address(args.name))
+              else state.address(args.name, args.family))
     return 0
 
 

@@ -7,10 +7,12 @@ import contextlib
 import os
 import shutil
 import signal
+import subprocess
 import time
 
 from . import baseline, daemon, system, underlay
-from .state import BASE, HOSTS_MAX, State, host_address, host_index, labs
+from .state import (BASE, FAMILIES, HOSTS_MAX, PREFIXES, State, host_address, host_address6,
+                    host_index, labs)
 from .system import LabError
 
 
@@ -23,9 +25,13 @@ def default_build():
 # --- up and down ----------------------------------------------------------------------------------
 
 
-def up(state, hosts, slim, build):
+def up(state, hosts, slim, build, wires="4", overlay="4"):
+    """wires: of which families the hosts' underlay addresses are, as --underlay says it."""
     if not 1 <= hosts <= HOSTS_MAX:
         raise LabError(f"--hosts {hosts}: a lab has 1 to {HOSTS_MAX} hosts")
+    families = underlay_families(wires, hosts)
+    if overlay not in FAMILIES:
+        raise LabError(f'--overlay "{overlay}": one of 4, 6 and 46')
     build = os.path.abspath(build or default_build())
     if slim:
         for name in ("slimd", "slim-broker", "slimctl"):
@@ -37,7 +43,7 @@ def up(state, hosts, slim, build):
             raise LabError(f"lab {state.id} is left over from an attempt that was killed: "
                            f"tools/lab --lab {state.id} down")
         try:
-            state.begin(hosts, slim, build)
+            state.begin(hosts, slim, build, families, overlay)
             _build(state, slim)
             state.data["up"] = True
         except BaseException:
@@ -45,6 +51,26 @@ def up(state, hosts, slim, build):
             with contextlib.suppress(LabError):
                 _clear(state)
             raise
+
+
+def underlay_families(text, hosts):
+    """"46,4" → ["46", "4", "4", …]: the last one is that of all further hosts too."""
+    families = text.split(",")
+    if len(families) > hosts or any(f not in FAMILIES for f in families):
+        raise LabError(f'--underlay "{text}": 4, 6 or 46, or one for each host with commas between')
+    return families + families[-1:] * (hosts - len(families))
+
+
+def _make_default_network(state):
+    """slimd's own has IPv4 alone."""
+    command = [daemon.binary(state.data["build"], "slimctl"), "--run-dir", state.run_dir("h1"),
+               "network", "create", "default"]
+    for family, option in (("4", "--prefix"), ("6", "--prefix6")):
+        if family in state.data["overlay"]:
+            command += [option, PREFIXES[family]]
+    done = subprocess.run(command, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    if done.returncode != 0:
+        raise LabError(f"cannot make the default network: {done.stdout.strip()}")
 
 
 def _build(state, slim):
@@ -58,6 +84,8 @@ def _build(state, slim):
         for host in hosts:
             daemon.start(state, host)
         daemon.wait_ready(state, hosts)
+        if state.data["overlay"] != "4":
+            _make_default_network(state)
 
 
 def down(state):
@@ -129,14 +157,14 @@ def run_slim(state, host, name, argv, plain=False, network=None, address=None, c
     with state.locked():
         state.check_host(host)
         state.check_slim()
-        if address is None and network in (None, "default"):
-            address = state.address(name)
+        if not address and network in (None, "default"):
+            address = state.addresses(name).values()
         slimctl = daemon.binary(build or state.data["build"], "slimctl")
     command = [slimctl, "--run-dir", state.run_dir(host), "run", "--name", name]
     if network is not None:
         command += ["--network", network]
-    if address is not None:
-        command += ["--address", address]
+    for one in address or ():
+        command += ["--address", one]
     if plain:
         command.append("--plain")
     if cpus is not None:
@@ -200,14 +228,18 @@ def status(state):
         lines = [f"lab {state.id}: {len(data['hosts'])} hosts, "
                  f"{'Slim from ' + data['build'] if data['slim'] else 'without Slim'}"]
         for host in data["hosts"]:
-            line = f"  {host:5} {host_address(host_index(host)):14} {state.netns(host)}"
+            number = host_index(host)
+            own = " ".join({"4": host_address, "6": host_address6}[f](number)
+                           for f in data["underlay"][host])
+            line = f"  {host:5} {own:14} {state.netns(host)}"
             if data["slim"]:
                 found = daemon.running(state, host)
                 ready = found and daemon.is_ready(state, host)
                 line += (f"  slimd {found[0]}{'' if ready else ', not ready'}" if found
                          else f"  slimd does not run: {daemon.last_words(state, host)}")
             lines.append(line)
-        lines += [f"  {name:20} {address}" for name, address in data["names"].items()]
+        lines += [f"  {name:20} {' '.join(found.values())}"
+                  for name, found in data["names"].items()]
         lines += [f"  {name:20} {n['address']} (baseline, {n['host']})"
                   for name, n in data["baseline_names"].items()]
         programs = system.cgroup_pids(state.cgroup(system.cgroup2_root()))

@@ -29,6 +29,11 @@ HOSTS_MAX = 200
 # Far above the blocks that slimd hands out when nobody asks for an address.
 OVERLAY_FIRST = ipaddress.IPv4Address("10.77.192.1")
 OVERLAY_LAST = ipaddress.IPv4Address("10.77.255.254")
+OVERLAY6_FIRST = ipaddress.IPv6Address("fd51:1e::c000:1")
+
+# The default network's prefixes, where the lab makes it.
+PREFIXES = {"4": "10.77.0.0/16", "6": "fd51:1e::/64"}
+FAMILIES = ("4", "6", "46")
 
 _ID = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,30}[a-z0-9])?")
 _NAME = re.compile(r"[a-z0-9](?:[a-z0-9.-]{0,61}[a-z0-9])?")
@@ -56,6 +61,10 @@ def host_index(text):
 
 def host_address(index):
     return f"192.0.2.{index}"
+
+
+def host_address6(index):
+    return f"2001:db8::{index:x}"
 
 
 class State:
@@ -153,12 +162,16 @@ class State:
 
     # --- what is in it
 
-    def begin(self, hosts, slim, build):
+    def begin(self, hosts, slim, build, underlay, overlay):
+        """underlay: for each host, of which families its underlay address is. overlay: of which
+        the default network is."""
         self.data = {
             "up": False,  # until all of it is
             "slim": slim,
             "build": build,
             "hosts": [f"h{n}" for n in range(1, hosts + 1)],
+            "underlay": {f"h{n}": families for n, families in enumerate(underlay, 1)},
+            "overlay": overlay,
             "daemons": {},
             "names": {},
             "baseline_hosts": [],
@@ -182,15 +195,25 @@ class State:
             raise LabError(f"lab {self.id} is up without Slim: take it down, "
                            "then up without --no-slim")
 
-    def address(self, name):
-        """The overlay address of a name, for the lab's life."""
+    def addresses(self, name):
+        """The overlay addresses of a name, for the lab's life: {"4": …, "6": …}, or one of them."""
         names = self.data["names"]
         if check_name(name) not in names:
-            address = OVERLAY_FIRST + len(names)
-            if address > OVERLAY_LAST:
+            if OVERLAY_FIRST + len(names) > OVERLAY_LAST:
                 raise LabError(f"lab {self.id} has no address left for {name}")
-            names[name] = str(address)
+            first = {"4": OVERLAY_FIRST, "6": OVERLAY6_FIRST}
+            names[name] = {f: str(first[f] + len(names)) for f in self.data["overlay"]}
         return names[name]
+
+    def address(self, name, family=None):
+        """One of them: of that family, or of IPv4 if it has one."""
+        found = self.addresses(name)
+        if family is None:
+            family = "4" if "4" in found else "6"
+        if family not in found:
+            raise LabError(f"lab {self.id}: its default network has no IPv{family}: "
+                           f"up --overlay 46")
+        return found[family]
 
     def baseline_address(self, name, host):
         """The address of a name on the baseline, where it depends on the host. host None: that of

@@ -6,6 +6,9 @@ The underlay: a network namespace per host, and one in the middle with a bridge 
                                        \\_ underlay (bridge) _/
                                           192.0.2.254, slim-ID-net
 
+A host's uplink has an address of IPv4, of IPv6 (2001:db8::N) or of both, as `up --underlay` says;
+the one in the middle always has both.
+
 Offloads, queues and MTU are what the kernel gives a veth. Nothing is ever in the namespace that the
 lab was started from.
 """
@@ -14,11 +17,12 @@ import os
 import re
 import subprocess
 
-from .state import host_address, host_index
+from .state import host_address, host_address6, host_index
 from .system import LabError, NETNS_DIR, ip, netns, sysctl
 
 MIDDLE = "net"
 MIDDLE_ADDRESS = "192.0.2.254"
+MIDDLE_ADDRESS6 = "2001:db8::fe"
 MTU = 1500
 
 
@@ -37,6 +41,7 @@ def build(state, hosts):
         sysctl("net/bridge/bridge-nf-call-iptables", "0")
         ip(["link add underlay type bridge stp_state 0 forward_delay 0 mcast_snooping 0",
             f"addr add {MIDDLE_ADDRESS}/24 dev underlay",
+            f"addr add {MIDDLE_ADDRESS6}/64 dev underlay nodad",
             "link set underlay up"])
         ip([f"link add {h} mtu {MTU} type veth peer name uplink netns {state.netns(h)} "
             f"address {host_mac(host_index(h))} mtu {MTU}" for h in hosts])
@@ -45,8 +50,14 @@ def build(state, hosts):
     for h in hosts:
         with netns(state.netns(h)):
             _loopback()
-            ip([f"addr add {host_address(host_index(h))}/24 brd + dev uplink",
-                "link set uplink up"])
+            families = state.data["underlay"][h]
+            commands = []
+            if "4" in families:
+                commands.append(f"addr add {host_address(host_index(h))}/24 brd + dev uplink")
+            if "6" in families:
+                # The lab knows that there are no duplicates, and need not wait for the search.
+                commands.append(f"addr add {host_address6(host_index(h))}/64 dev uplink nodad")
+            ip(commands + ["link set uplink up"])
 
 
 def _loopback():
