@@ -230,18 +230,28 @@ static int read_default_route(const struct nlmsghdr *nlh, void *userdata)
         return 0;
 }
 
+/* ifindex 0: there is none of this family. */
+static int default_route(struct netlink *nl, uint8_t family, struct default_route *ret)
+{
+        struct netlink_request req;
+        struct rtmsg *rtm = netlink_request_init(&req, RTM_GETROUTE, NLM_F_DUMP, sizeof(*rtm));
+
+        rtm->rtm_family = family;
+        rtm->rtm_table = RT_TABLE_MAIN;
+        return netlink_request_dump(nl, &req, read_default_route, default_route_reset, ret);
+}
+
 int netlink_default_device(struct netlink *nl, char ret_name[16])
 {
-        struct default_route best;
-        struct netlink_request req;
+        struct default_route best = {};
         struct netlink_link link;
-        struct rtmsg *rtm;
         int r;
 
-        rtm = netlink_request_init(&req, RTM_GETROUTE, NLM_F_DUMP, sizeof(*rtm));
-        rtm->rtm_family = AF_INET;
-        rtm->rtm_table = RT_TABLE_MAIN;
-        r = netlink_request_dump(nl, &req, read_default_route, default_route_reset, &best);
+        r = default_route(nl, AF_INET, &best);
+        if (r == 0 && best.ifindex == 0)
+                r = default_route(nl, AF_INET6, &best);
+        if (r == -EAFNOSUPPORT || r == -EOPNOTSUPP) /* a kernel without IPv6 */
+                return -ENOENT;
         if (r < 0)
                 return r;
         if (best.ifindex == 0)

@@ -102,5 +102,6 @@ int netlink_rule_del(struct netlink *nl, const struct netlink_rule *rule);
 int netlink_neigh_add(struct netlink *nl, uint32_t ifindex, const union slim_addr *addr,
                       const uint8_t mac[6]);
 
-/* The interface of the IPv4 default route with the lowest metric. -ENOENT: there is none. */
+/* The interface of the default route with the lowest metric: of IPv4's, or, where it has none, of
+ * IPv6's. -ENOENT: there is none at all. */
 int netlink_default_device(struct netlink *nl, char ret_name[16]);

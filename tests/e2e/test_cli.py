@@ -22,9 +22,15 @@ def cookie(s):
     return s.getsockopt(socket.SOL_SOCKET, 71, 8)  # SO_NETNS_COOKIE
 
 def is_slim(family=socket.AF_INET, kind=socket.SOCK_STREAM, protocol=0):
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as u, \\
-            socket.socket(family, kind, protocol) as t:
-        return cookie(u) != cookie(t)
+    # The sockets of a namespace are in its files; a swapped one is not in the container's.
+    with socket.socket(family, kind, protocol) as t:
+        t.bind(("", 0))
+        if kind & 0xf == socket.SOCK_STREAM:
+            t.listen()
+        mine = " %d " % os.fstat(t.fileno()).st_ino
+        files = ["tcp", "tcp6", "udp", "udp6", "raw", "raw6", "unix", "netlink", "packet"]
+        return not any(mine in open("/proc/self/net/" + f).read() for f in files
+                       if os.path.exists("/proc/self/net/" + f))
 """
 
 
