@@ -22,7 +22,7 @@ def cookie(s):
     return s.getsockopt(socket.SOL_SOCKET, 71, 8)  # SO_NETNS_COOKIE
 
 def is_slim(family=socket.AF_INET, kind=socket.SOCK_STREAM, protocol=0):
-    # The sockets of a namespace are in its files; a swapped one is not in the container's.
+    # The sockets of a namespace are in its files; a swapped one is not in this one.
     with socket.socket(family, kind, protocol) as t:
         t.bind(("", 0))
         if kind & 0xf == socket.SOCK_STREAM:
@@ -444,7 +444,7 @@ def ctl(lab, *words, **kwargs):
     return lab.verb("ctl", "h1", "--", *words, check=False, **kwargs)
 
 
-NETWORK = {"name", "id", "prefix", "block_bits", "endpoints"}
+NETWORK = {"name", "id", "prefix", "block_bits", "prefix6", "block_bits6", "endpoints"}
 
 
 def networks(lab, host="h1"):
@@ -520,7 +520,8 @@ def test_a_small_network_is_full_at_its_end(lab):
 
 # --- what it shows --------------------------------------------------------------------------------
 
-ENDPOINT = {"name", "network", "id", "address", "host", "host_address", "kind", "local",
+ENDPOINT = {"name", "network", "id", "address", "address6", "host", "host_address",
+            "host_address6", "kind", "local",
             "publish"}
 LOCAL = {"device", "cgroup", "broker_pid", "pids"}
 CONNECTION = {"endpoint", "network", "state", "local", "peer", "host_local", "host_peer",
@@ -716,7 +717,7 @@ REFUSED = [
     (["network", "create", "blue", "--prefix", "127.0.0.0/8"], "127.0.0.0/8"),
     (["network", "create", "blue", "--prefix", "224.0.0.0/8"], "224.0.0.0/8"),
     (["network", "create", "blue", "--prefix", "0.0.0.0/0"], "0.0.0.0/0"),
-    (["network", "create", "blue", "--prefix", "fd00::/64"], "fd00::/64"),
+    (["network", "create", "blue", "--prefix6", "fe80::/64"], "fe80::/64"),
     (["network", "rm", "nosuch"], "nosuch"),
     (["endpoint", "show", "nosuch"], "nosuch"),
     (["endpoint", "show", "nosuch", "--network", "nowhere"], "nosuch"),
