@@ -114,6 +114,7 @@ static __always_inline int port_add(struct slim_port *p, struct bind_request *q)
                 at = p->walk_same < SLIM_BINDINGS ? p->walk_same : p->walk_free;
                 if (at >= 0 && at < SLIM_BINDINGS) {
                         struct slim_binding *b = &p->binding[at];
+                        __u32 other;
 
                         if (!b->owners) {
                                 b->addr = *addr;
@@ -124,7 +125,9 @@ static __always_inline int port_add(struct slim_port *p, struct bind_request *q)
                                 b->uid = q->flags.uid;
                                 b->same_uid = 0;
                         }
-                        q->same_uid = b->uid == q->flags.uid;
+                        /* 1 when they are equal, without a branch. */
+                        other = b->uid ^ q->flags.uid;
+                        q->same_uid = 1 ^ ((other | -other) >> 31);
                         b->same_uid += q->same_uid;
                         b->owners++;
                         b->reuse_addr += q->flags.reuse_addr;
@@ -169,15 +172,19 @@ static long bind_try(__u32 round, struct bind_request *q)
         return 0;
 }
 
+/* enum slim_bind_flags, without a branch. */
+static __always_inline __u8 flags_as_bits(const struct bind_flags *f)
+{
+        return SLIM_BIND_REUSE_ADDR * f->reuse_addr | SLIM_BIND_REUSE_PORT * f->reuse_port;
+}
+
 /* Binds in the table; afterwards q->binding and q->port say where. */
 static __always_inline void port_bind(struct bind_request *q)
 {
         q->automatic = !q->port;
         q->claims = claims_of(&q->addr, q->flags.v6only);
         /* An automatic port is shared with nobody who is there already. */
-        q->share = q->automatic ? 0
-                                : (q->flags.reuse_addr ? SLIM_BIND_REUSE_ADDR : 0) |
-                                      (q->flags.reuse_port ? SLIM_BIND_REUSE_PORT : 0);
+        q->share = q->automatic ? 0 : flags_as_bits(&q->flags);
         q->binding = PORT_TAKEN;
         bpf_loop(BIND_TRIES, bind_try, q, 0);
 }
@@ -192,9 +199,7 @@ static __always_inline void port_hold(struct slim_socket *s, const struct bind_r
         s->binding = q->binding;
         s->slot = SLIM_NO_SLOT;
         s->listen_port = 0;
-        s->bind_flags = (q->flags.reuse_addr ? SLIM_BIND_REUSE_ADDR : 0) |
-                        (q->flags.reuse_port ? SLIM_BIND_REUSE_PORT : 0) |
-                        (q->same_uid ? SLIM_BIND_SAME_UID : 0);
+        s->bind_flags = flags_as_bits(&q->flags) | SLIM_BIND_SAME_UID * q->same_uid;
 }
 
 /* The number of a single set bit. (The compiler of Debian 12 crashes on __builtin_ctzll.) */
