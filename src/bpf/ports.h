@@ -121,6 +121,7 @@ static __always_inline int port_add(struct slim_port *p, struct bind_request *q)
                 at = p->walk_same < SLIM_BINDINGS ? p->walk_same : p->walk_free;
                 if (at >= 0 && at < SLIM_BINDINGS) {
                         struct slim_binding *b = &p->binding[at];
+                        __u32 other;
 
                         if (!b->owners) {
                                 b->addr = *addr;
@@ -131,7 +132,9 @@ static __always_inline int port_add(struct slim_port *p, struct bind_request *q)
                                 b->uid = q->flags.uid;
                                 b->same_uid = 0;
                         }
-                        q->same_uid = b->uid == q->flags.uid;
+                        /* 1 when they are equal, without a branch. */
+                        other = b->uid ^ q->flags.uid;
+                        q->same_uid = 1 ^ ((other | -other) >> 31);
                         b->same_uid += q->same_uid;
                         b->owners++;
                         b->reuse_addr += q->flags.reuse_addr;
@@ -177,6 +180,12 @@ static long bind_try(__u32 round, struct bind_request *q)
         return 0;
 }
 
+/* enum slim_bind_flags, without a branch. */
+static __always_inline __u8 flags_as_bits(const struct bind_flags *f)
+{
+        return SLIM_BIND_REUSE_ADDR * f->reuse_addr | SLIM_BIND_REUSE_PORT * f->reuse_port;
+}
+
 /*
  * Binds in the table; afterwards wish->binding and wish->port say where.
  *
@@ -193,9 +202,7 @@ __weak __noinline int port_bind(struct bind_request *wish)
         q.automatic = !q.port;
         q.claims = claims_of(&q.addr, q.flags.v6only) | q.flags.device;
         /* An automatic port is shared with nobody who is there already. */
-        q.share = q.automatic ? 0
-                              : (q.flags.reuse_addr ? SLIM_BIND_REUSE_ADDR : 0) |
-                                    (q.flags.reuse_port ? SLIM_BIND_REUSE_PORT : 0);
+        q.share = q.automatic ? 0 : flags_as_bits(&q.flags);
         q.binding = PORT_TAKEN;
         q.first = q.range;
         q.count = (q.range >> 16) - q.first + 1;
@@ -220,10 +227,8 @@ static __always_inline void port_hold(struct slim_socket *s, const struct bind_r
         s->binding = q->binding;
         s->slot = SLIM_NO_SLOT;
         s->listen_port = 0;
-        s->bind_flags = (q->flags.reuse_addr ? SLIM_BIND_REUSE_ADDR : 0) |
-                        (q->flags.reuse_port ? SLIM_BIND_REUSE_PORT : 0) |
-                        (q->same_uid ? SLIM_BIND_SAME_UID : 0) |
-                        (q->automatic ? SLIM_BIND_AUTO : 0);
+        s->bind_flags = flags_as_bits(&q->flags) | SLIM_BIND_SAME_UID * q->same_uid |
+                        SLIM_BIND_AUTO * q->automatic;
 }
 
 /* The number of a single set bit. (The compiler of Debian 12 crashes on __builtin_ctzll.) */

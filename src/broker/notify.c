@@ -50,7 +50,16 @@ struct in_hand {
         struct seccomp_notif call; /* may be longer */
 };
 
+/* A thread that has called, by its number, and its directory in /proc; -1: none. */
+struct known {
+        uint32_t pid;
+        int fd;
+};
+
+#define KNOWN_MAX 8
+
 struct loop {
+        struct known known[KNOWN_MAX];
         int notify_fd;
         int proc_fd;
         dev_t netns_dev;
@@ -65,16 +74,51 @@ struct loop {
         size_t answer_size;
 };
 
-/* Is the caller in the container's own namespace? One that it unshared keeps its own sockets. */
-static bool in_container_netns(const struct loop *l, uint32_t pid)
+/* A caller's directory in /proc, kept for its next call. */
+static int caller_dir(struct loop *l)
 {
-        char path[32];
-        struct stat st;
+        uint32_t pid = l->call->pid;
+        struct known *k = &l->known[pid % ARRAY_SIZE(l->known)];
+        char path[16];
 
-        snprintf(path, sizeof(path), "%u/ns/net", pid);
-        /* A failure means that the caller is gone; then the answer goes nowhere. */
-        return fstatat(l->proc_fd, path, &st, 0) == 0 && st.st_dev == l->netns_dev &&
-               st.st_ino == l->netns_ino;
+        if (k->pid == pid && k->fd >= 0)
+                return k->fd;
+        k->fd = safe_close(k->fd);
+        snprintf(path, sizeof(path), "%u", pid);
+        k->fd = openat(l->proc_fd, path, O_PATH | O_DIRECTORY | O_CLOEXEC);
+        k->pid = pid;
+        return k->fd < 0 ? -errno : k->fd;
+}
+
+/*
+ * Is the caller in the container's own namespace? One that it unshared keeps its own sockets. And
+ * whose are the files that it makes?
+ *
+ * The directory may be of an earlier thread of this number: then nothing is in it any more, and
+ * another look finds the caller's own. Where something is in it, that thread lives, and is the
+ * caller, who has had the number since it called. A failure means that the caller is gone; then the
+ * answer goes nowhere.
+ */
+static bool in_container_netns(struct loop *l, uid_t *ret_uid, gid_t *ret_gid)
+{
+        struct known *k = &l->known[l->call->pid % ARRAY_SIZE(l->known)];
+        struct stat st, own;
+
+        if (caller_dir(l) < 0)
+                return false;
+        if (fstatat(k->fd, "ns/net", &st, 0) < 0) {
+                k->fd = safe_close(k->fd);
+                if (caller_dir(l) < 0 || fstatat(k->fd, "ns/net", &st, 0) < 0)
+                        return false;
+        }
+        if (st.st_dev != l->netns_dev || st.st_ino != l->netns_ino)
+                return false;
+        /* The directory is always of the effective ids, whatever its files are (caller_ids()). */
+        if (fstat(k->fd, &own) < 0)
+                return false;
+        *ret_uid = own.st_uid;
+        *ret_gid = own.st_gid;
+        return true;
 }
 
 static struct caller caller_of(const struct loop *l)
@@ -126,13 +170,8 @@ static int hand_out(const struct loop *l, int *fd, uint32_t flags)
             .srcfd = (uint32_t)*fd,
             .newfd_flags = flags,
         };
-        struct stat st;
         int r;
 
-        if (fstat(*fd, &st) < 0)
-                return answer(l, 0, -errno, 0);
-        l->in_hand->socket = st.st_ino;
-        l->in_hand->socket_id = S_ISSOCK(st.st_mode) ? l->call->id : 0;
         r = ioctl(l->notify_fd, SECCOMP_IOCTL_NOTIF_ADDFD, &addfd);
         if (r < 0)
                 /* ENOENT: the caller died. Else its own table has no room (EMFILE). */
@@ -141,37 +180,28 @@ static int hand_out(const struct loop *l, int *fd, uint32_t flags)
         return answer_done(l, r, 0);
 }
 
-/* A socket belongs to who made it (fstat(), SO_REUSEPORT, firewalls): that is the caller. */
-static int set_owner(const struct caller *c, int fd)
+static int run_socket(struct loop *l)
 {
+        int family = (int)l->call->data.args[0], type = (int)l->call->data.args[1];
+        _cleanup_close_ int fd = -1;
         uid_t uid;
         gid_t gid;
-        int r;
-
-        r = caller_ids(c, &uid, &gid);
-        if (r < 0)
-                return r;
-        /* The broker's own is root. */
-        return (uid || gid) && fchown(fd, uid, gid) < 0 ? -errno : 0;
-}
-
-static int run_socket(const struct loop *l, const struct caller *c)
-{
-        int family = (int)l->call->data.args[0], type = (int)l->call->data.args[1], r;
-        _cleanup_close_ int fd = -1;
 
         if ((type & SOCKET_TYPE_MASK) != SOCK_STREAM ||
             (type & ~(SOCKET_TYPE_MASK | SOCK_CLOEXEC | SOCK_NONBLOCK)) ||
-            !in_container_netns(l, l->call->pid))
+            !in_container_netns(l, &uid, &gid))
                 return answer_continue(l);
         fd = pool_take(l->pool, family);
         if (fd < 0)
                 return answer(l, 0, fd, 0);
-        r = set_owner(c, fd);
-        if (r < 0)
-                return answer(l, 0, r, 0);
+        /* A socket belongs to who made it (fstat(), SO_REUSEPORT, firewalls): that is the caller.
+         * One of the broker's own is root's. */
+        if ((uid || gid) && fchown(fd, uid, gid) < 0)
+                return answer(l, 0, -errno, 0);
         if ((type & SOCK_NONBLOCK) && fcntl(fd, F_SETFL, O_RDWR | O_NONBLOCK) < 0)
                 return answer(l, 0, -errno, 0);
+        l->in_hand->socket = l->pool->taken;
+        l->in_hand->socket_id = l->call->id;
         return hand_out(l, &fd, type & SOCK_CLOEXEC ? O_CLOEXEC : 0);
 }
 
@@ -204,13 +234,13 @@ static int run_interface(const struct loop *l, const struct caller *c, bool comp
         return r < 0 ? answer_done(l, 0, r) : answer_done(l, r, 0);
 }
 
-static int handle(const struct loop *l)
+static int handle(struct loop *l)
 {
         const struct caller c = caller_of(l);
 
         switch (filter_call(&l->call->data)) {
         case FILTER_SOCKET:
-                return run_socket(l, &c);
+                return run_socket(l);
         case FILTER_LISTEN:
                 return run_listen(l, &c);
         case FILTER_IOCTL:
@@ -268,7 +298,7 @@ static int find_given(const struct loop *l, int *ret)
 
 /* Answers the call that a broker before this one had in hand. If it did, or if the caller has died,
  * the kernel knows of no such call, and all of this has no effect. */
-static void finish(const struct loop *l)
+static void finish(struct loop *l)
 {
         int r = 0, fd = -1;
 
@@ -353,6 +383,8 @@ int notify_loop(int notify_fd, int netns_fd, int call_fd, int ports_map, struct 
                 sizes.seccomp_notif_resp > sizeof(*resp) ? sizes.seccomp_notif_resp : sizeof(*resp),
         };
 
+        for (size_t i = 0; i < ARRAY_SIZE(l.known); i++)
+                l.known[i].fd = -1;
         r = interface_setup();
         if (r == 0)
                 r = inside_open(netns_fd, &l.inside);
@@ -376,5 +408,7 @@ int notify_loop(int notify_fd, int netns_fd, int call_fd, int ports_map, struct 
         r = loop_run(&l);
         munmap(in_hand, BROKER_CALL_SIZE);
         inside_close(&l.inside);
+        for (size_t i = 0; i < ARRAY_SIZE(l.known); i++)
+                safe_close(l.known[i].fd);
         return r;
 }

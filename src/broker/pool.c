@@ -6,6 +6,7 @@
 #include <netinet/in.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 
 #include <bpf/bpf.h>
 
@@ -55,9 +56,10 @@ static int set_timestamping(int fd)
 }
 
 /* A socket with its identity, or the errno: the two are never apart. */
-static int socket_new(const struct pool *pool, int family)
+static int socket_new(const struct pool *pool, int family, uint64_t *ret_inode)
 {
         _cleanup_close_ int fd = -1;
+        struct stat st;
         int r;
 
         fd = socket(family, SOCK_STREAM | SOCK_CLOEXEC, 0);
@@ -71,6 +73,9 @@ static int socket_new(const struct pool *pool, int family)
                 return r;
         if (bpf_map_update_elem(pool->sockets_map, &fd, &pool->identity, BPF_NOEXIST) < 0)
                 return -errno;
+        if (fstat(fd, &st) < 0)
+                return -errno;
+        *ret_inode = st.st_ino;
         return TAKE_FD(fd);
 }
 
@@ -81,7 +86,10 @@ int pool_take(struct pool *pool, int family)
 
                 if (f->family != family)
                         continue;
-                return f->n > 0 ? f->fd[--f->n] : socket_new(pool, family);
+                if (f->n == 0)
+                        return socket_new(pool, family, &pool->taken);
+                pool->taken = f->inode[--f->n];
+                return f->fd[f->n];
         }
         return -EAFNOSUPPORT;
 }
@@ -102,7 +110,7 @@ int pool_add(struct pool *pool)
 
                 if (f->n == POOL_SIZE)
                         continue;
-                fd = socket_new(pool, f->family);
+                fd = socket_new(pool, f->family, &f->inode[f->n]);
                 if (fd < 0)
                         return fd;
                 f->fd[f->n++] = fd;

@@ -5,6 +5,7 @@
  * container's identity.
  */
 #include <stdbool.h>
+#include <stdint.h>
 
 #include "../abi/slim-abi.h"
 
@@ -23,8 +24,10 @@ struct pool {
         struct pool_family {
                 int family;
                 int fd[POOL_SIZE];
+                uint64_t inode[POOL_SIZE];
                 unsigned int n;
         } family[2];
+        uint64_t taken; /* inode number of the socket that was taken last */
 };
 
 void pool_init(struct pool *pool, int sockets_map, const struct slim_socket *identity);
