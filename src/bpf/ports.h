@@ -206,6 +206,26 @@ static __always_inline int port_listen(struct slim_port *p, __u8 binding)
         return slot;
 }
 
+/* Ends a socket's listening; it stays bound. */
+static __always_inline void port_unlisten(struct slim_socket *s)
+{
+        struct slim_port_key key = {.endpoint = s->endpoint, .port = s->bound_port};
+        struct slim_port *p = bpf_map_lookup_elem(&ports, &key);
+        __u32 hidden = s->listen_port, binding = s->binding, slot = s->slot, *n;
+
+        n = hidden ? bpf_map_lookup_elem(&hidden_ports, &hidden) : 0;
+        if (n)
+                __sync_fetch_and_add(n, -1);
+        s->listen_port = 0;
+        barrier_var(binding); /* the value that is compared is the one that is used */
+        if (p && slot < SLIM_LISTENERS && binding < SLIM_BINDINGS) {
+                bpf_spin_lock(&p->lock);
+                p->binding[binding].listeners &= ~(1ULL << slot);
+                bpf_spin_unlock(&p->lock);
+        }
+        s->slot = SLIM_NO_SLOT;
+}
+
 /* Ends a socket's binding and its listening. Counts of options are those of the time of bind(). */
 static __always_inline void port_release(struct slim_socket *s)
 {

@@ -8,6 +8,7 @@
  *   WRITE_HDR_OPT_CB        … and what they say, with its MAC
  *   ACTIVE_ESTABLISHED_CB   ask no more: nothing of ours runs for data
  *   TCP_LISTEN_CB           from here on the listener can be found; its host port is hidden
+ *   STATE_CB                of a listener that shutdown() ends: it is not found any more
  *   PASSIVE_ESTABLISHED_CB  identity of the peer from the verified SYN
  *
  * Where the option finds no room (TCP Fast Open, MD5), the SYN leaves without it and the server's
@@ -128,6 +129,7 @@ static __always_inline void listening(struct bpf_sock_ops *ops, struct bpf_sock 
         lkey.binding = s->binding;
         lkey.slot = s->slot;
         bpf_sock_hash_update(ops, &listeners, &lkey, BPF_ANY);
+        bpf_sock_ops_cb_flags_set(ops, BPF_SOCK_OPS_STATE_CB_FLAG);
 }
 
 static __always_inline void accepted(struct bpf_sock_ops *ops, struct slim_socket *s)
@@ -145,6 +147,7 @@ static __always_inline void accepted(struct bpf_sock_ops *ops, struct slim_socke
         s->listen_port = 0;
         s->slot = SLIM_NO_SLOT;
         s->accepted = 1;
+        bpf_sock_ops_cb_flags_set(ops, 0); /* its listener's */
         if (!is_slim_port(tuple.server_port)) {
                 /* By a published port: steer.bpf.c lets nothing else through to a listener. What is
                  * left of the connection later (TIME_WAIT) must not keep the next container from
@@ -193,6 +196,13 @@ int slim_sockops(struct bpf_sock_ops *ops)
                 break;
         case BPF_SOCK_OPS_TCP_LISTEN_CB:
                 listening(ops, sk, s);
+                break;
+        case BPF_SOCK_OPS_STATE_CB:
+                /* Of the listener itself, which still holds its binding: close() gave that up. */
+                if (ops->args[0] == BPF_TCP_LISTEN && s->owner == bpf_get_socket_cookie(ops)) {
+                        port_unlisten(s);
+                        bpf_sock_ops_cb_flags_set(ops, 0);
+                }
                 break;
         case BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB:
                 accepted(ops, s);
