@@ -608,7 +608,7 @@ sys.stdin.readline()
     assert sorted((h["name"], h["address"]) for h in status["hosts"]) == [
         ("h1", "192.0.2.1"), ("h2", "192.0.2.2")]
     assert status["slim_ports"] == "61440-61695"
-    assert set(status["maps"]) == {"ports", "listeners", "syns", "endpoints"}
+    assert set(status["maps"]) == {"ports", "listeners", "syns", "endpoints", "published"}
     assert all(isinstance(n, int) for n in (*status["maps"].values(), *status["counters"].values()))
     assert status["store_error"] is status["store_down_since"] is None
     assert str(status["pid"]) == lab.verb("daemon", "h1", "pid").stdout.strip()
