@@ -21,8 +21,9 @@ PROGRAMS = pathlib.Path(os.environ.get("SLIM_BUILD") or ROOT / "build") / "tests
 
 
 @pytest.fixture(scope="module")
-def table(lab):
-    return matrix.measure(lab.id, PROGRAMS)
+def table():
+    with matrix.own_lab() as lab:
+        return matrix.measure(lab, PROGRAMS)
 
 
 def test_no_difference_that_is_not_listed(table):

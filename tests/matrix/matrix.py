@@ -20,14 +20,16 @@ import pathlib
 import subprocess
 import sys
 import time
-import uuid
-
-import cases  # noqa: F401: its import registers them
-import registry
-from peers import MatrixError, Talk, World
-from table import NOT_RUN, Differences, Table
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
+sys.path.insert(1, str(ROOT / "tests" / "e2e"))
+
+import cases  # noqa: E402,F401: its import registers them
+import registry  # noqa: E402
+from conftest import lab_up  # noqa: E402
+from peers import MatrixError, Talk, World  # noqa: E402
+from table import NOT_RUN, Differences, Table  # noqa: E402
+
 LAB = ROOT / "tools" / "lab"
 DOCUMENT = ROOT / "docs" / "sockets.md"
 KINDS = ("native", "baseline", "slim")
@@ -82,12 +84,9 @@ def give_ipv6(words):
 
 @contextlib.contextmanager
 def own_lab():
-    name = "m" + uuid.uuid4().hex[:8]
-    try:
-        subprocess.run([LAB, "--lab", name, "up"], check=True, stdin=subprocess.DEVNULL)
-        yield name
-    finally:
-        subprocess.run([LAB, "--lab", name, "down"], check=False, stdin=subprocess.DEVNULL)
+    """A lab's id; the lab goes whatever becomes of this process."""
+    with lab_up() as lab:
+        yield lab.id
 
 
 def measure(lab, programs, only=None, verbose=False):
