@@ -59,7 +59,7 @@ static __always_inline int find_way(struct slim_socket *s, struct destination *d
 static __always_inline int connect_to(struct bpf_sock_addr *ctx, struct slim_socket *s,
                                       struct destination *d, bool v6)
 {
-        struct sock___slim *sk = (void *)bpf_skc_to_tcp_sock(ctx->sk);
+        struct sock___net *sk = (void *)bpf_skc_to_tcp_sock(ctx->sk);
         int r = prepare_connect(ctx, s, sk, &d->addr, v6);
 
         if (r)

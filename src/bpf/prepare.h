@@ -16,7 +16,7 @@
 
 #include <asm-generic/errno.h>
 
-struct tcp_sock___slim {
+struct tcp_sock___net {
         void *fastopen_req;
 } __attribute__((preserve_access_index));
 
@@ -40,7 +40,7 @@ static __always_inline int take_port(struct bpf_sock_addr *ctx, struct slim_sock
 
 /* to: the address that the program gave, with loopback in place of a wildcard. 0 or an errno. */
 static __always_inline int prepare_connect(struct bpf_sock_addr *ctx, struct slim_socket *s,
-                                           const struct sock___slim *sk, const union slim_addr *to,
+                                           const struct sock___net *sk, const union slim_addr *to,
                                            bool v6)
 {
         const struct net___slim *net = caller_net(), *host;
@@ -70,7 +70,7 @@ static __always_inline int prepare_connect(struct bpf_sock_addr *ctx, struct sli
         return take_port(ctx, s, addr_is_loopback(to) ? to : &s->addr, range);
 }
 
-static __always_inline bool is_fast_open(const struct sock___slim *sk)
+static __always_inline bool is_fast_open(const struct sock___net *sk)
 {
-        return sk && ((const struct tcp_sock___slim *)sk)->fastopen_req;
+        return sk && ((const struct tcp_sock___net *)sk)->fastopen_req;
 }

@@ -11,7 +11,7 @@
 #include <linux/in.h>
 #include <linux/tcp.h>
 
-struct sock___slim {
+struct sock___net {
         struct {
                 struct {
                         struct net___slim *net;
@@ -65,7 +65,7 @@ static __always_inline void apply_one(void *where, struct slim_socket *s, int na
 }
 
 /* All that were not set yet. sk is the kernel's own socket, for the namespace that it is in. */
-static __always_inline void apply_sysctls(void *ctx, const struct sock___slim *sk,
+static __always_inline void apply_sysctls(void *ctx, const struct sock___net *sk,
                                           struct slim_socket *s)
 {
         const struct net___slim *net = caller_net(), *host = sk->__sk_common.skc_net.net;
