@@ -40,12 +40,8 @@ def directory(lab, request):
     return path
 
 
-def compare(lab, directory, argv_of, outcomes_of, cwd=None, host_only=()):
-    """
-    Runs argv_of(report) thrice and compares outcomes_of(report, output), {test: outcome}. host_only:
-    patterns of tests that may be skipped in containers though they pass on the host. What passed.
-    """
-    accepted = lab.ctl("h1", "status")["counters"]["syn_accepted"]
+def run_thrice(lab, directory, argv_of, outcomes_of, cwd):
+    """{where: {test: outcome}}"""
     runs = {"host": (lab.host, "h1"), "plain": (lab.plain, "h2", "plain-suite"),
             "slim": (lab.run, "h1", "slim-suite")}
     outcomes = {}
@@ -53,7 +49,7 @@ def compare(lab, directory, argv_of, outcomes_of, cwd=None, host_only=()):
         started = {}
         for name, (verb, *where) in runs.items():
             place = directory / name
-            place.mkdir()
+            place.mkdir(parents=True)
             # No run has to end with 0: failures are what the comparison is for.
             started[name] = pool.submit(verb, *where, *argv_of(place / "report"), check=False,
                                         timeout=PATIENCE, cwd=cwd or place)
@@ -62,13 +58,33 @@ def compare(lab, directory, argv_of, outcomes_of, cwd=None, host_only=()):
             outcomes[name] = outcomes_of(directory / name / "report", done.stdout + done.stderr)
     for name, found in outcomes.items():
         print(f"{name}:", dict(collections.Counter(found.values())))
-    host, plain, slim = outcomes["host"], outcomes["plain"], outcomes["slim"]
-    assert differences(plain, slim) == {}
-    allowed = {test for test, (on_host, in_slim) in differences(host, slim).items()
-               if (on_host, in_slim) == ("passed", "skipped")
-               and any(re.search(pattern, test) for pattern in host_only)}
-    assert {test: both for test, both in differences(host, slim).items()
-            if test not in allowed} == {}
+    return outcomes
+
+
+def compare(lab, directory, argv_of, outcomes_of, cwd=None, host_only=()):
+    """
+    Runs argv_of(report) and compares outcomes_of(report, output), {test: outcome}. host_only:
+    patterns of tests that may be skipped in containers though they pass on the host. What passed.
+
+    Many of these tests give something a time to happen in, which a busy machine misses here or
+    there. So what differs is run again, and must not differ in the same way twice.
+    """
+    def unexpected(outcomes):
+        host, plain, slim = outcomes["host"], outcomes["plain"], outcomes["slim"]
+        found = {("plain", test, *both) for test, both in differences(plain, slim).items()}
+        for test, both in differences(host, slim).items():
+            if both != ("passed", "skipped") or not any(re.search(p, test) for p in host_only):
+                found.add(("host", test, *both))
+        return found
+
+    accepted = lab.ctl("h1", "status")["counters"]["syn_accepted"]
+    outcomes = run_thrice(lab, directory / "first", argv_of, outcomes_of, cwd)
+    found = unexpected(outcomes)
+    if found:
+        print("again, since these differ:", sorted(found))
+        outcomes = run_thrice(lab, directory / "second", argv_of, outcomes_of, cwd)
+        assert not found & unexpected(outcomes)
+    slim = outcomes["slim"]
     # They really went through Slim.
     status = lab.ctl("h1", "status")
     assert status["counters"]["syn_accepted"] > accepted
@@ -178,8 +194,9 @@ TORNADO = ["tornado.test.httpserver_test", "tornado.test.httpclient_test",
 
 
 def python_suite(how, modules):
-    return lambda report: [PYTHON, "-W", "ignore", HERE / "programs" / "suite.py", how, report,
-                           *modules]
+    # Tornado's tests have 5 s each otherwise, and fail on a busy machine.
+    return lambda report: ["/usr/bin/env", "ASYNC_TEST_TIMEOUT=60", PYTHON, "-W", "ignore",
+                           HERE / "programs" / "suite.py", how, report, *modules]
 
 
 def python_outcomes(report, output):
