@@ -258,7 +258,7 @@ def test_no_option(lab, server, captured):
     without = [b"", NOP * 20, NOP * 40, ordinary, b"\0" * 40,
                b"\x02\x04\x05\xb4",                             # MSS alone
                b"\xfd" + option[1:],                            # the other experimental kind
-               option[:2] + b"\x51\x1f" + option[4:],           # another experiment
+               option[:2] + b"\x51\x20" + option[4:],           # another experiment
                option[:2] + b"\x1e\x51" + option[4:],
                b"\0\0\0\0" + option,                            # after the end of the options
                NOP * 3 + b"\0" + option]

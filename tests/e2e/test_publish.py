@@ -374,8 +374,7 @@ http {{
         # Nobody listens on the port, and who is there is who always is.
         assert ":8080 " not in lab.host("h1", "ss", "-ltn").stdout
         shown = lab.ctl("h1", "endpoint", "show", "nginx")["endpoint"]
-        brokers = pathlib.Path(shown["cgroup"].replace("/containers/", "/brokers/"))
-        assert (brokers / "cgroup.procs").read_text().split() == [str(shown["broker_pid"])]
+        assert (pathlib.Path(shown["cgroup"]) / "broker" / "cgroup.procs").read_text().split() == [str(shown["broker_pid"])]
 
 
 def encapsulated(lab):
