@@ -94,8 +94,8 @@ enum slim_bind_flags {
 };
 
 /* Socket options that are Slim's own affair: what the program set is here, and the kernel's own
- * have other values (docs/sockopts.md). Those of
- * SLIM_SOCKOPT_SYSCTLS say that the kernel's value is the right one. */
+ * have other values (docs/sockopts.md). Those of SLIM_SOCKOPT_SYSCTLS say that the kernel's value
+ * is the right one. */
 enum slim_sockopts {
         SLIM_SOCKOPT_V6ONLY = 1 << 0,
         SLIM_SOCKOPT_V6ONLY_SET = 1 << 1, /* it is not the sysctl that counts */

@@ -249,9 +249,9 @@ static int make_socket(void)
         switch (below(3)) {
         case 0: /* bound, half of them listening */
                 if (family == AF_INET)
-                        bind(fd, (struct sockaddr *)&sin, sizeof(sin));
+                        (void)bind(fd, (struct sockaddr *)&sin, sizeof(sin));
                 else
-                        bind(fd, (struct sockaddr *)&sin6, sizeof(sin6));
+                        (void)bind(fd, (struct sockaddr *)&sin6, sizeof(sin6));
                 if (one_in(2))
                         listen(fd, (int)below(8));
                 break;
@@ -261,13 +261,13 @@ static int make_socket(void)
                                            : (struct in_addr){htonl(INADDR_LOOPBACK)};
                 sin.sin_port = sin.sin_addr.s_addr == peer.s_addr ? peer_port : port;
                 if (family == AF_INET) {
-                        connect(fd, (struct sockaddr *)&sin, sizeof(sin));
+                        (void)connect(fd, (struct sockaddr *)&sin, sizeof(sin));
                         break;
                 }
                 memset(&sin6.sin6_addr.s6_addr[10], 0xff, 2);
                 memcpy(&sin6.sin6_addr.s6_addr[12], &sin.sin_addr, 4);
                 sin6.sin6_port = sin.sin_port;
-                connect(fd, (struct sockaddr *)&sin6, sizeof(sin6));
+                (void)connect(fd, (struct sockaddr *)&sin6, sizeof(sin6));
                 break;
         default: /* accepted, of whichever listener has one */
                 for (int i = 0; i < SOCKETS; i++) {
