@@ -210,9 +210,10 @@ static __always_inline void accepted(struct bpf_sock_ops *ops, struct slim_socke
         if (ops->bpf_sock_ops_cb_flags)
                 watch_state(ops, false); /* it was the listener's */
         if (addr_is_one_of(&tuple.server_addr, s->addr)) {
-                /* It came by VXLAN: the addresses are real. */
+                /* It came by VXLAN: the addresses are real, and the port is one of the host's. */
                 s->peer_kind = SLIM_PEER_PLAIN;
                 s->peer_endpoint = 0;
+                bpf_setsockopt(ops, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
                 return;
         }
         if (!is_slim_port(tuple.server_port)) {

@@ -46,6 +46,7 @@ def netlink(t):
 def mptcp(t, what):
     client, server = [262 if w == "MPTCP" else 0 for w in what.split(" to ")]
     s = t.server.socket(t.family, 1, server)
+    s.setsockopt(1, 2, 1)  # SO_REUSEADDR: natively the port is the one that a Slim socket has by VXLAN
     s.bind((t.any, t.port))
     s.listen(1)
     c = t.client.socket(t.family, 1, client)
