@@ -45,7 +45,7 @@ static __always_inline bool find_behind(struct __sk_buff *skb, const struct ipv6
         default:
                 return false;
         }
-        if (packet_walk6(skb, ip, &p) != SLIM_REASON_NONE || p.protocol != IPPROTO_TCP || !p.whole)
+        if (packet_read(skb, &p) != SLIM_REASON_NONE || p.protocol != IPPROTO_TCP || !p.whole)
                 return false;
         *offset = p.transport;
         return packet_load(skb, p.transport, th, sizeof(*th)) == 0;

@@ -6,7 +6,6 @@
  *
  *   packet_load()   reads bytes, from the network header on
  *   packet_read()   IPv4 or IPv6, or the reason why it cannot be told what the packet is
- *   packet_walk6()  the same from an IPv6 header that is read already
  *
  * IPv6 may have extension headers in front of the transport header (RFC 8200, section 4). They are
  * walked: hop-by-hop options (first only), destination options, a routing header that has no
@@ -152,9 +151,16 @@ static __always_inline enum slim_reason packet_walk6(struct __sk_buff *skb,
         return SLIM_REASON_ENCAP_BAD_HEADER;
 }
 
-/* SLIM_REASON_NONE, and all of *p is set; or why it is dropped. */
-static __always_inline enum slim_reason packet_read(struct __sk_buff *skb, struct packet *p)
+/*
+ * SLIM_REASON_NONE, and all of *p is set; or why it is dropped.
+ *
+ * A global function: the verifier goes through it once, and not again in each of the states that a
+ * walk can end in. (Weak, as each program that calls it brings its own copy to the linker.)
+ */
+__weak __noinline int packet_read(struct __sk_buff *skb, struct packet *p)
 {
+        if (!p)
+                return SLIM_REASON_ENCAP_BAD_PACKET;
         if (skb->protocol == bpf_htons(ETH_P_IP)) {
                 struct iphdr ip;
 

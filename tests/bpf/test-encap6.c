@@ -591,7 +591,7 @@ static void test_random_chains(void **state)
                 p.protocol = harness_random() % 4 ? UDP : (uint8_t)harness_random();
                 for (uint32_t k = 0; k < n; k++)
                         chain_add(&p, types[harness_random() % ARRAY_SIZE(types)],
-                                  8 * (1 + harness_random() % 3), &last);
+                                  8 * (size_t)(1 + harness_random() % 3), &last);
                 for (uint32_t k = harness_random() % 3; k > 0 && n; k--)
                         p.extensions[harness_random() % p.extensions_len] =
                             (uint8_t)(harness_random() % 2 ? harness_random() : 0);

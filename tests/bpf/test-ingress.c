@@ -353,9 +353,7 @@ static void test_every_slim_port(void **state)
 static void test_ipv6_extensions(void **state)
 {
         static const struct {
-                uint8_t first;
-                uint8_t bytes[16];
-                size_t len;
+                uint8_t first, bytes[16], len;
                 bool good;
         } chains[] = {
             {0, {6, 0, 1, 4}, 8, true},
