@@ -11,6 +11,21 @@
 
 #define AF_INET 2
 
+/* A client of a published port came to one of the host's addresses, its loopback's maybe. The
+ * container's own is shown, of the client's family if there is one. */
+static __always_inline union slim_addr published_name(const struct slim_socket *s,
+                                                      const union slim_addr *host)
+{
+        enum slim_family family = addr_family(host);
+
+        if (!addr_is_none(addr_of(s->addr, family)))
+                return *addr_of(s->addr, family);
+        if (family == SLIM_V4)
+                return addr_v4(0); /* an IPv4 socket has no other */
+        return addr_is_none(addr_of(s->addr, SLIM_V4)) ? addr_v6(0, 0, 0, 0)
+                                                       : *addr_of(s->addr, SLIM_V4);
+}
+
 /*
  * Overwrites what the kernel found; false: the socket is nobody's or has no name yet. Bound is what
  * the table says, since the kernel has no port before connect() or listen(). For the rest the port
@@ -34,9 +49,11 @@ static __always_inline bool local_name(struct bpf_sock_addr *ctx, union slim_add
                 *addr = s->bound_addr; /* whatever it connects to from there */
         else if (s->bind_flags & SLIM_BIND_FAILED)
                 *addr = ctx->family == AF_INET ? addr_v4(0) : addr_v6(0, 0, 0, 0);
+        else if (s->accepted && s->peer_kind == SLIM_PEER_OUTSIDE)
+                *addr = published_name(s, addr);
         else if (s->peer_kind == SLIM_PEER_OVERLAY && ctx->sk->dst_port)
-                *addr = *addr_of(s->addr,
-                                 addr_family(&s->peer_addr)); /* the wire may be of the other */
+                /* the wire may be of the other family */
+                *addr = *addr_of(s->addr, addr_family(&s->peer_addr));
         else if (!addr_is_any(addr) && !addr_is_loopback(addr))
                 *addr = *addr_of(s->addr, addr_family(addr));
         return true;

@@ -75,7 +75,8 @@ static int listen_ours(const struct listen_maps *maps, int fd, int backlog, stru
         /* A connection says EINVAL, and is not to be bound to anything before. */
         if (!is_closed(fd))
                 return listen(fd, backlog) < 0 ? -errno : 0;
-        if (!s->owner) {
+        /* (One that bind() gave an address alone gets its port as it begins to listen.) */
+        if (!s->owner && !(s->bind_flags & SLIM_BIND_NO_PORT)) {
                 r = bind_automatically(fd);
                 if (r < 0)
                         return r;
