@@ -703,3 +703,35 @@ def test_iperf3(both):
                                                              both.ip("iperf", "6"))
         assert said["end"]["sum_received"]["bytes"] > 0
         assert vxlan_packets(both, "h1") == before
+
+
+@pytest.mark.parametrize("kind", ["slim", "plain"])
+def test_published(both, kind):
+    """TCP and UDP ports at the host's IPv6 addresses: the client is seen as it is."""
+    publish = ["--publish", "8080:80", "--publish", "5353:53/udp"]
+    with getattr(Remote, kind)(both, "h1", "published", options=publish) as server, \
+            Remote.host(both, "net") as outside:
+        server.do("l = listen('::', 80, socket.AF_INET6); "
+                  "u = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM); u.bind(('::', 53))")
+        outside.do("s = connect('2001:db8::1', 8080, socket.AF_INET6); "
+                   "d = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM); "
+                   "d.sendto(b'x', ('2001:db8::1', 5353))")
+        client = outside("s.getsockname()[:2]")
+        assert server("accept(l)[1:]") == (client, ((both.ip("published", "6"), 80), client))
+        server.do("m, who = u.recvfrom(9); u.sendto(m, who)")
+        assert server("who[0]") == client[0] == "2001:db8::fe"
+        assert outside("d.recvfrom(9)[1][:2]") == ("2001:db8::1", 5353)
+
+
+@pytest.mark.parametrize("kind", ["slim", "plain"])
+def test_the_host_is_an_endpoint(both, kind):
+    with getattr(Remote, kind)(both, "h2", "healthy") as server, Remote.host(both, "h1") as host:
+        server.do("l = listen('::', 80, socket.AF_INET6)")
+        before = vxlan_packets(both, "h1")
+        host.do(f"s = connect('{both.ip('healthy', '6')}', 80, socket.AF_INET6)")
+        mine = host("s.getsockname()[:2]")
+        own, = (e["address6"] for e in both.ctl("h1", "endpoint", "ls", "--all")["endpoints"]
+                if (e["kind"], e["host"]) == ("host", "h1"))
+        assert mine[0] == own
+        assert server("accept(l)[1]") == mine
+        assert (vxlan_packets(both, "h1") == before) == (kind == "slim")
