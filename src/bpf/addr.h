@@ -93,12 +93,6 @@ static __always_inline bool addr_is_loopback(const union slim_addr *a)
         return a->w[0] == 0 && a->w[1] == 0 && a->w[2] == 0 && a->w[3] == bpf_htonl(1);
 }
 
-/* fe80::/10, which means something only together with a device. */
-static __always_inline bool addr_is_link_local(const union slim_addr *a)
-{
-        return (a->w[0] & bpf_htonl(0xffc00000)) == bpf_htonl(0xfe800000);
-}
-
 /*
  * The port on the wire for a connection to (endpoint, virtual port): one of port_count, so that
  * two hosts are not limited to one ephemeral range of connections.

@@ -108,6 +108,8 @@ static __always_inline int bind_to(struct bpf_sock_addr *ctx, struct slim_socket
                 return refuse(EADDRINUSE, SLIM_REASON_BIND_IN_USE);
         }
         port_hold(s, &q, bpf_get_socket_cookie(ctx));
+        if (ctx->family == AF_INET6 && !addr_is_v4(addr) && !addr_is_any6(addr))
+                s->sockopts |= SLIM_SOCKOPT_V6ONLY | SLIM_SOCKOPT_V6ONLY_SET; /* __inet6_bind() */
         to_host(addr);
         return 1;
 }

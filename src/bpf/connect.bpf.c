@@ -184,8 +184,6 @@ static __always_inline enum verdict find_way(struct bpf_sock_addr *ctx, bool v4,
                 s->peer_kind = SLIM_PEER_LOOPBACK;
                 return directly(ctx, v4, s, d, &d->addr, s->endpoint);
         }
-        if (addr_is_scoped(&d->addr))
-                return refuse(ENETUNREACH, SLIM_REASON_CONNECT_SCOPED);
         if (addr_is_none(addr_of(s->addr, family)))
                 return refuse(ENETUNREACH, SLIM_REASON_CONNECT_NO_ADDRESS);
         peer = bpf_map_lookup_elem(&endpoints, &key);
@@ -219,9 +217,13 @@ static __always_inline enum verdict container_connects(struct bpf_sock_addr *ctx
                                                        struct slim_socket *s, struct destination *d)
 {
         struct sock___slim *sk = (void *)bpf_skc_to_tcp_sock(ctx->sk);
-        int r = prepare_connect(ctx, s, sk, &d->addr, !v4);
         enum verdict v;
+        int r;
 
+        /* The scope would be a device of the host, and the kernel would bind the socket to it. */
+        if (addr_is_scoped(&d->addr))
+                return refuse(ENETUNREACH, SLIM_REASON_CONNECT_SCOPED);
+        r = prepare_connect(ctx, s, sk, &d->addr, !v4);
         if (r)
                 return refuse(r, SLIM_REASON_CONNECT_OPTION);
         v = find_way(ctx, v4, s, d);

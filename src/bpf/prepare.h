@@ -48,9 +48,6 @@ static __always_inline int prepare_connect(struct bpf_sock_addr *ctx, struct sli
 
         if (v6 && addr_is_v4(to) && socket_v6only(s))
                 return ENETUNREACH;
-        /* The scope would be a device of the host, and the kernel would bind the socket to it. */
-        if (addr_is_link_local(to))
-                return ENETUNREACH;
         if (s->device) {
                 /* Natively a SYN leaves that nobody answers; the program hears of it sooner. */
                 if ((s->device == LOOPBACK_IFINDEX) != addr_is_loopback(to))

@@ -526,7 +526,7 @@ ENDPOINT = {"name", "network", "id", "address", "address6", "host", "host_addres
 LOCAL = {"device", "cgroup", "broker_pid", "pids"}
 CONNECTION = {"endpoint", "network", "state", "local", "peer", "host_local", "host_peer",
               "peer_endpoint", "bytes_sent", "bytes_received", "uid", "cookie"}
-STATUS = {"host", "underlay", "underlay_address", "version", "pid", "since", "store", "store_error",
+STATUS = {"host", "underlay", "underlay_address", "underlay_address6", "version", "pid", "since", "store", "store_error",
           "store_down_since", "networks", "endpoints", "local_endpoints", "hosts", "slim_ports",
           "counters", "maps"}
 

@@ -45,6 +45,11 @@ def is_known(native, slim, at):
         # Another socket is bound to the wildcard, but has connected and with it chosen an address.
         return any(s and s[0][1] == words[2] and s[0][0] not in ("0.0.0.0", "::") and not s[2]
                    for s in native[at - 1][2])
+    if words[0] == "connect" and outcome == slim[at][1]:
+        # Bound to the v4-mapped wildcard: the kernel keeps the source of the connection before.
+        moved = [(a[0][0], b[0][0]) for a, b in zip(names, slim[at][2]) if a and b and a != b]
+        return moved == [("::ffff:ME", "::ffff:127.0.0.1")] and any(
+            step[0].endswith("bind ::ffff:0.0.0.0 0") for step in native[:at])
     return False
 
 
