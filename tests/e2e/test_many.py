@@ -4,6 +4,7 @@ Many short connections from one client to one server: none fails and nothing of 
 same with SYN cookies for all, where the server's kernel keeps nothing between SYN and ACK.
 """
 
+import contextlib
 import os
 import pathlib
 import subprocess
@@ -43,7 +44,10 @@ def descriptors(pid):
 
 def sockets(pid):
     """Without what else a broker keeps: directories of its last few callers."""
-    links = [os.readlink(e.path) for e in os.scandir(f"/proc/{pid}/fd")]
+    links = []
+    for entry in os.scandir(f"/proc/{pid}/fd"):
+        with contextlib.suppress(OSError):  # closed meanwhile
+            links.append(os.readlink(entry.path))
     return sum(link.startswith("socket:") for link in links)
 
 

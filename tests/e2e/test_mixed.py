@@ -294,12 +294,13 @@ def test_a_container_moves_to_slim_and_back(lab, containers):
 @pytest.mark.parametrize("client, server", [("run", "plain"), ("plain", "run")])
 @pytest.mark.parametrize("host", ["h1", "h2"])
 def test_iperf3(lab, client, server, host):
-    with lab.start(server, host, "ip3", "iperf3", "-s", "--forceflush", ready="Server listening"):
-        done = lab.verb(client, "h1", "ip3c", "--", "iperf3", "-c", lab.ip("ip3"), "-n", "32M", "-P", "2",
+    name = f"ip3-{server}-{host}"
+    with lab.start(server, host, name, "iperf3", "-s", "--forceflush", ready="Server listening"):
+        done = lab.verb(client, "h1", f"{name}-c", "--", "iperf3", "-c", lab.ip(name), "-n", "32M", "-P", "2",
                         "-J", timeout=2 * PATIENCE)
         # What is under way at the end is not counted at the receiver's.
         assert json.loads(done.stdout)["end"]["sum_received"]["bytes"] >= 8 << 20
-        done = lab.verb(client, "h1", "ip3c", "--", "iperf3", "-c", lab.ip("ip3"), "-n", "32M", "-R",
+        done = lab.verb(client, "h1", f"{name}-c", "--", "iperf3", "-c", lab.ip(name), "-n", "32M", "-R",
                         "-J", timeout=2 * PATIENCE)
         assert json.loads(done.stdout)["end"]["sum_received"]["bytes"] >= 8 << 20
 
