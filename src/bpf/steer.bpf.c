@@ -31,25 +31,31 @@ static __always_inline __u32 mix(const struct slim_tuple *t)
         return h ^ (h >> 13);
 }
 
-/* The nth (0 is the first) set bit; n < 64. */
-static __always_inline __u32 nth_bit(__u64 bits, __u32 n)
-{
-        for (__u32 i = 0; i < 64; i++) {
-                if (!(bits >> i & 1))
-                        continue;
-                if (!n--)
-                        return i;
-        }
-        return 0;
-}
-
+/* Pairs, then fours, then eights summed side by side; the multiplication adds up the bytes. */
 static __always_inline __u32 bit_count(__u64 bits)
 {
-        __u32 n = 0;
+        bits -= bits >> 1 & 0x5555555555555555ULL;
+        bits = (bits & 0x3333333333333333ULL) + (bits >> 2 & 0x3333333333333333ULL);
+        bits = (bits + (bits >> 4)) & 0x0f0f0f0f0f0f0f0fULL;
+        return bits * 0x0101010101010101ULL >> 56;
+}
 
-        for (; bits && n < 64; n++)
-                bits &= bits - 1;
-        return n;
+/* The nth (0 is the first) set bit, of more than n: by halves. */
+static __always_inline __u32 nth_bit(__u64 bits, __u32 n)
+{
+        __u32 at = 0;
+
+#pragma clang loop unroll(full)
+        for (__u32 width = 32; width; width /= 2) {
+                __u32 low = bit_count(bits & ((1ULL << width) - 1));
+                /* All ones when it is in the upper half, without a branch for the verifier. */
+                __u32 up = ((n - low) >> 31) - 1;
+
+                n -= low & up;
+                at += width & up;
+                bits >>= width & up;
+        }
+        return at;
 }
 
 /*
@@ -89,37 +95,62 @@ static __always_inline int best_binding(const struct slim_port *p, const union s
         return best;
 }
 
+/* A walk over the members of one binding, from the one whose share a connection is. */
+struct walk {
+        struct bpf_sk_lookup *ctx;
+        const struct slim_binding *binding;
+        struct slim_listener_key key;
+        __u32 hash;
+        long err; /* of the assignment; not 0: none was made */
+};
+
+/*
+ * bpf_loop()'s step: 1 ends the loop. A member that is just beginning has its bit before its place
+ * in the listeners map, and one that is just ending may have lost the latter since the bits were
+ * read: the connection is the next one's, as in the kernel, where a group has whole members only.
+ */
+static long try_member(__u32 round, struct walk *w)
+{
+        __u64 bits = w->binding->listeners;
+        __u32 n = bit_count(bits);
+        struct bpf_sock *sk;
+
+        if (round >= n)
+                return 1;
+        w->key.slot = nth_bit(bits, (w->hash + round) % n);
+        sk = bpf_map_lookup_elem(&listeners, &w->key);
+        if (!sk)
+                return 0;
+        w->err = bpf_sk_assign(w->ctx, sk, BPF_SK_LOOKUP_F_NO_REUSEPORT);
+        bpf_sk_release(sk);
+        return 1;
+}
+
 /* Assigns the listener of (endpoint, address, port); false: nobody listens. */
 static __always_inline bool assign(struct bpf_sk_lookup *ctx, const struct slim_tuple *tuple,
                                    __u32 endpoint, const union slim_addr *addr, __u16 port,
                                    bool by_lo)
 {
         struct slim_port_key key = {.endpoint = endpoint, .port = port};
-        struct slim_listener_key lkey = {.endpoint = endpoint, .port = port};
         struct slim_port *p = bpf_map_lookup_elem(&ports, &key);
-        struct bpf_sock *sk;
-        __u64 bits;
-        __u32 n;
+        struct walk w = {
+            .ctx = ctx,
+            .key = {.endpoint = endpoint, .port = port},
+            .hash = mix(tuple),
+            .err = -1,
+        };
         int at;
-        long r;
 
         if (!p)
                 return false;
         at = best_binding(p, addr, by_lo);
         if (at < 0)
                 return false;
-        bits = p->binding[at & (SLIM_BINDINGS - 1)].listeners;
-        n = bit_count(bits);
-        if (!n)
-                return false;
-        lkey.binding = at;
-        lkey.slot = n == 1 ? nth_bit(bits, 0) : nth_bit(bits, mix(tuple) % n);
-        sk = bpf_map_lookup_elem(&listeners, &lkey);
-        if (!sk)
-                return false;
-        r = bpf_sk_assign(ctx, sk, BPF_SK_LOOKUP_F_NO_REUSEPORT);
-        bpf_sk_release(sk);
-        return r == 0;
+        at &= SLIM_BINDINGS - 1;
+        w.binding = &p->binding[at];
+        w.key.binding = at;
+        bpf_loop(SLIM_LISTENERS, try_member, &w, 0);
+        return w.err == 0;
 }
 
 /* What the verified SYN named. */

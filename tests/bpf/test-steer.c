@@ -708,6 +708,29 @@ static void test_member_closes(void **state)
         }
 }
 
+/* Members that just begin or end have bits and no sockets: the others have their share. */
+static void test_members_between(void **state)
+{
+        uint64_t cookie;
+
+        bind_to(0, "10.1.0.6", DUAL);
+        cookie = listen_in(0, 5);
+        port.binding[0].owners = SLIM_LISTENERS;
+        port.binding[0].listeners = ~0ULL;
+        put_port();
+        for (unsigned int i = 0; i < 200; i++) {
+                struct slim_tuple t = of_crowd(0, i);
+
+                reaches(&t, OVERLAY, cookie);
+        }
+        close_listener(cookie);
+        for (unsigned int i = 0; i < 200; i++) {
+                struct slim_tuple t = of_crowd(0, i);
+
+                reaches_nobody(&t, OVERLAY);
+        }
+}
+
 /* Sockets that share their host port are one kernel group too: ours is the choice all the same. */
 static void test_kernel_group(void **state)
 {
@@ -969,6 +992,7 @@ int main(void)
             TEST(test_full_group),
             TEST(test_every_slot),
             TEST(test_member_closes),
+            TEST(test_members_between),
             TEST(test_kernel_group),
             TEST(test_published_addresses),
             TEST(test_published_port),
