@@ -178,7 +178,7 @@ def load():
                 s.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack('ii', 1, 0))
                 results['served' if s.recv(10) else 'cut off'] += 1
         except OSError as e:
-            results[errno.errorcode.get(e.errno, repr(e))] += 1
+            results[errno.errorcode.get(e.errno, type(e).__name__)] += 1
 threads = [threading.Thread(target=load) for _ in range(4)]
 [t.start() for t in threads]
 """)
@@ -194,8 +194,9 @@ threads = [threading.Thread(target=load) for _ in range(4)]
         client.do("stop.set(); [t.join() for t in threads]")
         server.do("end_all()")
     results = client("dict(results)")
-    # Each of four clients has one connection at a time, so an end takes four at most.
-    lost = results.pop("cut off", 0) + results.pop("ECONNRESET", 0)
+    # Each of four clients has one connection at a time, so an end takes four at most. In a native
+    # group, too, one in some thousand of those hears nothing at all of its member's end.
+    lost = sum(results.pop(k, 0) for k in ("cut off", "ECONNRESET", "TimeoutError"))
     assert set(results) == {"served"}, results
     assert lost <= 4 * ended
 
