@@ -120,7 +120,10 @@ static int add_other_abis(scmp_filter_ctx *ctx)
 
 static int filter_build(scmp_filter_ctx *ret)
 {
-        static const int domains[] = {AF_INET, AF_INET6}, protocols[] = {0, IPPROTO_TCP};
+        static const int domains[] = {AF_INET, AF_INET6};
+        /* Multipath TCP is swapped as the TCP that it falls back to: an overlay has no second path,
+         * and a listener of its own namespace would be out of reach for swapped clients. */
+        static const int protocols[] = {0, IPPROTO_TCP, IPPROTO_MPTCP};
         _cleanup_(seccomp_releasep) scmp_filter_ctx ctx = NULL;
         int r;
 

@@ -364,19 +364,6 @@ print(json.dumps([errors == [errno.EMFILE] * 2, len(held) > 5]))
     assert lab.python("h1", "full", code) == [True, True]
 
 
-def test_mptcp_stays_in_the_container(lab):
-    code = WHOSE + """
-try:
-    print(json.dumps(is_slim(protocol=262)))
-except OSError as e:
-    print(json.dumps(errno.errorcode[e.errno]))
-"""
-    got = lab.python("h1", "mptcp", code)
-    if got == "EPROTONOSUPPORT":
-        pytest.skip("this kernel has no MPTCP")
-    assert got is False
-
-
 # io_uring's own socket operation, by its system calls alone.
 IO_URING = WHOSE + """
 import mmap, struct

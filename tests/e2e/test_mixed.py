@@ -230,27 +230,34 @@ def test_non_blocking(lab, pair):
     assert client("s.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)") == errno.ECONNREFUSED
 
 
-# --- sockets of a Slim container that are not swapped ---------------------------------------------
+# --- Multipath TCP --------------------------------------------------------------------------------
 
 
-def test_an_unswapped_socket_reaches_swapped_listeners(lab, containers):
-    """Multipath TCP is not swapped: it goes by VXLAN, and falls back to TCP at the listener."""
-    for other in "near", "far":
-        containers[other].do("l = listen('0.0.0.0', 89, options=reuse)")
-        containers["slim"].do("s = socket.socket(socket.AF_INET, socket.SOCK_STREAM, 262); "
-                              f"s.connect(('{lab.ip(other)}', 89)); s.sendall(b'hello')")
-        containers[other].do("c, who, mine = accept(l)")
-        assert containers[other]("c.recv(5), who[0]") == (b"hello", lab.ip("slim"))
-        containers["slim"].do("s.close()")
-        containers[other].do("c.close(); l.close()")
-    # And the other way: its listener is in the container's own namespace.
-    containers["slim"].do("l = socket.socket(socket.AF_INET, socket.SOCK_STREAM, 262); "
-                          "l.bind(('', 90)); l.listen()")
-    for other in "plain", "plainfar":
-        containers[other].do(f"s = connect('{lab.ip('slim')}', 90)")
-        assert containers["slim"]("accept(l)[1][0]") == lab.ip(other)
-        containers[other].do("s.close()")
-    containers["slim"].do("l.close()")
+@pytest.mark.parametrize("a,b", [("slim", "slim"), ("slim", "near"), ("slim", "far"), ("slim", "plain"),
+                                 ("slim", "plainfar"), ("plain", "slim"), ("plainfar", "slim")])
+@pytest.mark.parametrize("protocols", [(262, 262), (262, 0), (0, 262)],
+                         ids=["MPTCP to MPTCP", "MPTCP to TCP", "TCP to MPTCP"])
+def test_multipath_tcp(lab, containers, protocols, a, b):
+    """In a Slim container it is the TCP that it falls back to, swapped like any other."""
+    client, server = containers[a], containers[b]
+    try:
+        server.do(f"l = socket.socket(socket.AF_INET, socket.SOCK_STREAM, {protocols[1]})")
+        client.do(f"s = socket.socket(socket.AF_INET, socket.SOCK_STREAM, {protocols[0]})")
+    except OSError as e:
+        if e.errno != errno.EPROTONOSUPPORT:
+            raise
+        pytest.skip("this kernel has no MPTCP")
+    server.do("l.setsockopt(*reuse[0], 1); l.bind(('', 89)); l.listen()")
+    client.do(f"s.connect(('{lab.ip(b)}', 89)); s.sendall(b'hello')")
+    server.do("c, who, mine = accept(l)")
+    assert server("c.recv(5), who, mine[0]") == (b"hello", client("s.getsockname()"),
+                                                 (lab.ip(b), 89))
+    for r, kind, names in (client, NAMES[a][1], "s"), (server, NAMES[b][1], "lc"):
+        for name in names if kind == "slim" else "":
+            assert r(f"{name}.getsockopt(socket.SOL_SOCKET, socket.SO_PROTOCOL)") == 6
+            assert r(f"{name}.getsockopt(socket.IPPROTO_TCP, 43)") == 0  # TCP_IS_MPTCP
+    client.do("s.close()")
+    server.do("c.close(); l.close()")
 
 
 # --- the move -------------------------------------------------------------------------------------

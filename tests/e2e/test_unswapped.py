@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-Sockets of a Slim container that are not swapped: io_uring's own socket operation, 32-bit programs,
-MPTCP, raw sockets, and those of a network namespace inside the container. They reach plain containers
-and their like in other Slim containers by the encapsulated path, on the same host and on another.
+Sockets of a Slim container that are not swapped: io_uring's own socket operation, 32-bit programs, raw
+sockets, and those of a network namespace inside the container. They reach plain containers and their
+like in other Slim containers by the encapsulated path, on the same host and on another.
 """
 
 import itertools
@@ -61,18 +61,19 @@ PROGRAM = {"uring": URING, "i386": I386}
 
 @pytest.fixture(scope="module")
 def parties(lab):
-    """Interpreters in containers: slim1 and plain1 on h1, slim2 and plain2 on h2."""
+    """Interpreters in containers: slim1, near and plain1 on h1, slim2 and plain2 on h2."""
     with Remote.slim(lab, "h1", "slim1") as slim1, Remote.slim(lab, "h2", "slim2") as slim2, \
-            Remote.plain(lab, "h1", "plain1") as plain1, Remote.plain(lab, "h2", "plain2") as plain2:
-        found = {r.name: r for r in (slim1, slim2, plain1, plain2)}
+            Remote.slim(lab, "h1", "near") as near, Remote.plain(lab, "h1", "plain1") as plain1, \
+            Remote.plain(lab, "h2", "plain2") as plain2:
+        found = {r.name: r for r in (slim1, slim2, near, plain1, plain2)}
         for r in found.values():
             r.do(START)
         yield found
 
 
-@pytest.mark.parametrize("to", ["plain1", "plain2"])
+@pytest.mark.parametrize("to", ["plain1", "plain2", "near", "slim2"])
 @pytest.mark.parametrize("kind", ["uring", "i386"])
-def test_a_program_reaches_a_plain_container(lab, parties, kind, to):
+def test_a_program_reaches_plain_and_swapped_listeners(lab, parties, kind, to):
     port = next(PORTS)
     server, client = parties[to], parties["slim1"]
     moved = Moved(lab, "h1")
@@ -126,39 +127,6 @@ def test_x32_is_what_it_is_natively(lab, parties):
 
 def test_int_80_in_a_64_bit_program(parties):
     assert parties["slim1"](f"end(start('{URING}', 'int80'))") == ["made"]
-
-
-# --- MPTCP -------------------------------------------------------------------------------------------
-
-MPTCP = "socket.socket(socket.AF_INET, socket.SOCK_STREAM, 262)"
-
-
-@pytest.mark.parametrize("server,client", [("plain2", "slim1"), ("plain1", "slim1"), ("slim2", "plain1"),
-                                           ("slim1", "plain1"), ("slim2", "slim1")])
-def test_mptcp(lab, parties, server, client):
-    port = next(PORTS)
-    s, c = parties[server], parties[client]
-    s.do(f"l = {MPTCP}; l.bind(('0.0.0.0', {port})); l.listen()")
-    c.do(f"s = {MPTCP}; s.connect(('{lab.ip(server)}', {port}))")
-    s.do("a, *rest = accept(l)")
-    peer, names = s("rest")
-    assert peer == c("s.getsockname()") and peer[0] == lab.ip(client)
-    assert names == ((lab.ip(server), port), peer)
-    # It is MPTCP at both ends, not fallen back: MPTCP_INFO is answered.
-    assert c("len(s.getsockopt(284, 1, 200)) > 0")
-    c.do("s.close()")
-    s.do("l.close()")
-
-
-def test_mptcp_falls_back_to_a_plain_tcp_server(lab, parties):
-    port = next(PORTS)
-    s, c = parties["plain2"], parties["slim1"]
-    s.do(f"l = listen('0.0.0.0', {port}); t, said = serve(l)")
-    c.do(f"s = {MPTCP}; s.connect(('{lab.ip('plain2')}', {port})); s.sendall(b'hello')")
-    assert c("s.recv(5, socket.MSG_WAITALL)") == b"hello"
-    c.do("s.close()")
-    s.do("t.join(); l.close()")
-    assert s("said") == [lab.ip("slim1"), "hello"]
 
 
 # --- raw sockets -------------------------------------------------------------------------------------

@@ -1,3 +1,4 @@
+#!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
 """
 Every socket call and option on hosts (native), in containers of an ordinary overlay (baseline) and in

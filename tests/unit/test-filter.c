@@ -161,6 +161,8 @@ static const struct call calls[] = {
     {AF_INET6, SOCK_STREAM, IPPROTO_TCP, true},
     {AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0, true},
     {AF_INET6, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, IPPROTO_TCP, true},
+    {AF_INET, SOCK_STREAM, IPPROTO_MPTCP, true},
+    {AF_INET6, SOCK_STREAM | SOCK_CLOEXEC, IPPROTO_MPTCP, true},
     /* The kernel takes ints: what stands in the upper half of a register is nobody's. */
     {UPPER_HALF | AF_INET, SOCK_STREAM, 0, true},
     {AF_INET, UPPER_HALF | SOCK_STREAM, UPPER_HALF | IPPROTO_TCP, true},
@@ -171,7 +173,7 @@ static const struct call calls[] = {
     {AF_INET, SOCK_SEQPACKET, 0, false},
     {AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, IPPROTO_UDP, false},
     /* Another protocol. */
-    {AF_INET, SOCK_STREAM, 262 /* IPPROTO_MPTCP */, false},
+    {AF_INET, SOCK_DGRAM, IPPROTO_MPTCP, false},
     {AF_INET, SOCK_STREAM, IPPROTO_SCTP, false},
     {AF_INET, SOCK_STREAM, 256 /* 0, if only a byte counted */, false},
     /* Another family. */

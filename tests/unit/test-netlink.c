@@ -566,12 +566,12 @@ static void test_rules_v6(void **state)
         rules("fd77::2", "fd09::1", "::", AF_INET6);
 }
 
-static void add_default(uint32_t ifindex, uint32_t metric, uint32_t table)
+static void add_default(int family, uint32_t ifindex, uint32_t metric, uint32_t table)
 {
         struct netlink_request req;
         struct rtmsg *rtm = netlink_request_init(&req, RTM_NEWROUTE, NLM_F_CREATE, sizeof(*rtm));
 
-        rtm->rtm_family = AF_INET;
+        rtm->rtm_family = (uint8_t)family;
         rtm->rtm_table = (uint8_t)table;
         rtm->rtm_type = RTN_UNICAST;
         rtm->rtm_scope = RT_SCOPE_LINK;
@@ -611,19 +611,28 @@ static void test_default_device(void **state)
         c = get(nl, "c");
         assert_int_equal(netlink_link_up(nl, c.ifindex), 0);
         assert_int_equal(netlink_default_device(nl, name), -ENOENT);
-        add_default(a.ifindex, 1, 100); /* another table's is not the default */
+        add_default(AF_INET, a.ifindex, 1, 100); /* another table's is not the default */
+        add_default(AF_INET6, a.ifindex, 1, 100);
         assert_int_equal(netlink_default_device(nl, name), -ENOENT);
         assert_int_equal(netlink_route_add(nl, &unreachable), 0);
         assert_int_equal(netlink_default_device(nl, name), -ENOENT);
         assert_string_equal(name, "untouched");
         assert_int_equal(netlink_route_del(nl, &unreachable), 0);
-        add_default(a.ifindex, 200, RT_TABLE_MAIN);
-        assert_int_equal(netlink_default_device(nl, name), 0);
-        assert_string_equal(name, "a");
-        add_default(c.ifindex, 100, RT_TABLE_MAIN);
+        /* IPv6's counts where IPv4 has none. */
+        add_default(AF_INET6, c.ifindex, 20, RT_TABLE_MAIN);
         assert_int_equal(netlink_default_device(nl, name), 0);
         assert_string_equal(name, "c");
-        add_default(a.ifindex, 300, RT_TABLE_MAIN);
+        add_default(AF_INET6, a.ifindex, 10, RT_TABLE_MAIN);
+        assert_int_equal(netlink_default_device(nl, name), 0);
+        assert_string_equal(name, "a");
+        add_default(AF_INET6, c.ifindex, 5, RT_TABLE_MAIN);
+        add_default(AF_INET, a.ifindex, 200, RT_TABLE_MAIN);
+        assert_int_equal(netlink_default_device(nl, name), 0);
+        assert_string_equal(name, "a");
+        add_default(AF_INET, c.ifindex, 100, RT_TABLE_MAIN);
+        assert_int_equal(netlink_default_device(nl, name), 0);
+        assert_string_equal(name, "c");
+        add_default(AF_INET, a.ifindex, 300, RT_TABLE_MAIN);
         assert_int_equal(netlink_default_device(nl, name), 0);
         assert_string_equal(name, "c");
         add_default_multipath(a.ifindex, c.ifindex);

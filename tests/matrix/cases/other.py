@@ -58,6 +58,12 @@ def mptcp(t, what):
     return [*said, t.client.both_names(c), peer, c.send(b"mptcp"), a.recv(5)]
 
 
+@case("MPTCP: what a socket says it is: SO_PROTOCOL, MPTCP_INFO", LOCAL)
+def mptcp_names(t):
+    s = t.server.socket(t.family, 1, 262)
+    return [s.getsockopt(1, 38, 4), s.getsockopt(284, 1, 4)]
+
+
 @case("io_uring: CONNECT, SEND, RECV on a socket of socket()", ("remote",))
 def uring_client(t):
     s = t.listen()
