@@ -18,6 +18,7 @@
 #include "sockopt.h"
 #include "sysctl.h"
 
+#define AF_UNIX 1
 #define AF_INET 2
 
 /* Of SO_TIMESTAMPING: addresses and devices in what the error queue says. */
@@ -333,6 +334,8 @@ int slim_setsockopt(struct bpf_sockopt *ctx)
         s = bpf_sk_storage_get(&sockets, sk, 0, 0);
         if (!s || (ctx->level == SOL_IPV6 && sk->family == AF_INET))
                 return pass(ctx);
+        if (sk->family == AF_UNIX)
+                return no(EPERM); /* a queue of the broker's: src/broker/queue.c */
         verdict = verdict_of(ctx->level, ctx->optname);
         if (verdict == PASS)
                 return pass(ctx);

@@ -17,6 +17,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "../abi/slim-queue.h"
 #include "../basic/alloc.h"
 #include "../basic/fd.h"
 #include "../basic/log.h"
@@ -26,6 +27,7 @@
 #include "inside.h"
 #include "interface.h"
 #include "listen.h"
+#include "queue.h"
 
 /* Linux 6.6; Debian 12's headers are of 6.1. */
 #ifndef SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP
@@ -65,6 +67,7 @@ struct loop {
         dev_t netns_dev;
         ino_t netns_ino;
         struct pool *pool;
+        struct queues queues;
         struct inside inside;
         struct listen_maps maps;
         struct in_hand *in_hand;
@@ -191,6 +194,11 @@ static int run_socket(struct loop *l)
             (type & ~(SOCKET_TYPE_MASK | SOCK_CLOEXEC | SOCK_NONBLOCK)) ||
             !in_container_netns(l, &uid, &gid))
                 return answer_continue(l);
+        if ((int)l->call->data.args[2] == SLIM_QUEUE_PROTOCOL) {
+                fd = queues_ask(&l->queues, family, uid, gid);
+                /* After a broker's end it is not looked for: a second one does no harm. */
+                return fd < 0 ? answer(l, 0, fd, 0) : hand_out(l, &fd, O_CLOEXEC);
+        }
         fd = pool_take(l->pool, family);
         if (fd < 0)
                 return answer(l, 0, fd, 0);
@@ -316,27 +324,51 @@ static void finish(struct loop *l)
                 log_warning_errno(r, "cannot finish a call: %m, ignoring");
 }
 
+/* For how long there is nothing to do but wait. */
+static int patience(const struct loop *l)
+{
+        if (queues_wanting(&l->queues))
+                return 0;
+        return pool_is_full(l->pool) ? -1 : IDLE_MS;
+}
+
+/* Makes sockets ahead, until somebody calls. What cannot be made is tried when it is asked for. */
+static void make_ahead(struct loop *l, struct pollfd *p)
+{
+        int r;
+
+        if (queues_wanting(&l->queues)) {
+                queues_fill(&l->queues);
+                return;
+        }
+        r = pool_add(l->pool);
+        while (r == 0 && !pool_is_full(l->pool) && poll(p, 1, 0) == 0)
+                r = pool_add(l->pool);
+}
+
 static int loop_run(struct loop *l)
 {
         finish(l);
         for (;;) {
-                struct pollfd p = {.fd = l->notify_fd, .events = POLLIN};
+                struct pollfd p[1 + QUEUES_MAX] = {{.fd = l->notify_fd, .events = POLLIN}};
+                unsigned int n = queues_poll(&l->queues, p + 1);
                 int r;
 
-                r = poll(&p, 1, pool_is_full(l->pool) ? -1 : IDLE_MS);
+                r = poll(p, 1 + n, patience(l));
                 if (r < 0) {
                         if (errno == EINTR)
                                 continue;
                         return -errno;
                 }
-                if (r == 0) {
-                        r = pool_add(l->pool);
-                        while (r == 0 && !pool_is_full(l->pool) && poll(&p, 1, 0) == 0)
-                                r = pool_add(l->pool);
-                        continue; /* what cannot be made now is tried when it is asked for */
+                queues_polled(&l->queues, p + 1, n);
+                if (!p->revents) {
+                        /* Or a queue has been read from, which is to be looked at first. */
+                        if (r == 0)
+                                make_ahead(l, p);
+                        continue;
                 }
-                if (!(p.revents & POLLIN)) {
-                        if (p.revents & POLLHUP)
+                if (!(p->revents & POLLIN)) {
+                        if (p->revents & POLLHUP)
                                 return 0; /* nobody is left who could call */
                         return -EBADF;
                 }
@@ -388,6 +420,7 @@ int notify_loop(int notify_fd, int netns_fd, int call_fd, int ports_map, struct 
         r = interface_setup();
         if (r == 0)
                 r = inside_open(netns_fd, &l.inside);
+        queues_init(&l.queues, pool, netns_fd);
         if (r < 0)
                 return r;
         if (offsetof(struct in_hand, call) + l.call_size > BROKER_CALL_SIZE)
@@ -408,6 +441,7 @@ int notify_loop(int notify_fd, int netns_fd, int call_fd, int ports_map, struct 
         r = loop_run(&l);
         munmap(in_hand, BROKER_CALL_SIZE);
         inside_close(&l.inside);
+        queues_done(&l.queues);
         for (size_t i = 0; i < ARRAY_SIZE(l.known); i++)
                 safe_close(l.known[i].fd);
         return r;

@@ -56,10 +56,9 @@ static int set_timestamping(int fd)
 }
 
 /* A socket with its identity, or the errno: the two are never apart. */
-static int socket_new(const struct pool *pool, int family, uint64_t *ret_inode)
+int pool_make(const struct pool *pool, int family)
 {
         _cleanup_close_ int fd = -1;
-        struct stat st;
         int r;
 
         fd = socket(family, SOCK_STREAM | SOCK_CLOEXEC, 0);
@@ -73,6 +72,17 @@ static int socket_new(const struct pool *pool, int family, uint64_t *ret_inode)
                 return r;
         if (bpf_map_update_elem(pool->sockets_map, &fd, &pool->identity, BPF_NOEXIST) < 0)
                 return -errno;
+        return TAKE_FD(fd);
+}
+
+/* … and its inode number. */
+static int socket_new(const struct pool *pool, int family, uint64_t *ret_inode)
+{
+        _cleanup_close_ int fd = pool_make(pool, family);
+        struct stat st;
+
+        if (fd < 0)
+                return fd;
         if (fstat(fd, &st) < 0)
                 return -errno;
         *ret_inode = st.st_ino;

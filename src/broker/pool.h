@@ -40,6 +40,9 @@ void pool_done(struct pool *pool);
  */
 int pool_take(struct pool *pool, int family);
 
+/* A new socket all the same, however many wait. */
+int pool_make(const struct pool *pool, int family);
+
 bool pool_is_full(const struct pool *pool);
 
 /* Makes one socket, if one is missing. 0, or the negative errno of the failure. */

@@ -12,6 +12,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "../abi/slim-queue.h"
 #include "../basic/alloc.h"
 #include "../basic/fd.h"
 #include "../basic/macro.h"
@@ -123,7 +124,7 @@ static int filter_build(scmp_filter_ctx *ret)
         static const int domains[] = {AF_INET, AF_INET6};
         /* Multipath TCP is swapped as the TCP that it falls back to: an overlay has no second path,
          * and a listener of its own namespace would be out of reach for swapped clients. */
-        static const int protocols[] = {0, IPPROTO_TCP, IPPROTO_MPTCP};
+        static const int protocols[] = {0, IPPROTO_TCP, IPPROTO_MPTCP, SLIM_QUEUE_PROTOCOL};
         _cleanup_(seccomp_releasep) scmp_filter_ctx ctx = NULL;
         int r;
 

@@ -3,16 +3,16 @@
 /*
  * The seccomp filter of a Slim container: which calls its broker answers.
  *
- *   socket(AF_INET | AF_INET6, SOCK_STREAM with any flags, 0 | IPPROTO_TCP) and listen(), of the
- *   machine's own ABI. Sockets made by another ABI (32-bit, x32) stay in the container's own
- *   network namespace, and a listen() that passes by is checked less: what the filter misses is
- *   slower, never open.
+ *   socket(AF_INET | AF_INET6, SOCK_STREAM with any flags, 0 | IPPROTO_TCP | IPPROTO_MPTCP |
+ *   SLIM_QUEUE_PROTOCOL) and listen(), of the machine's own ABI. Sockets made by another ABI
+ * (32-bit, x32) stay in the container's own network namespace, and a listen() that passes by is
+ * checked less: what the filter misses is slower, never open.
  *
  *   ioctl() with a command about network interfaces, of every ABI of the machine: on a socket of
  *   the host's namespace it would be about the host's, whichever ABI the program calls by.
  *
  *   getsockopt() of netfilter's own options is ENOPROTOOPT: on a host's socket they tell of the
- * host.
+ *   host.
  *
  * Everything else goes on as if there were no filter.
  */

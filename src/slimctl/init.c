@@ -14,6 +14,7 @@
 #include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
@@ -136,9 +137,28 @@ static int report_and_wait(struct rpc *channel, int error, const char *problem, 
 
 /* --- the program ------------------------------------------------------------------------------ */
 
+/* Behind what the caller preloads: those libraries see each call, as they would without this one.
+ */
+static int set_preload(const char *library)
+{
+        const char *others = getenv("LD_PRELOAD");
+        char all[2 * PATH_MAX];
+
+        if (!library[0])
+                return 0;
+        if (snprintf(all, sizeof(all), "%s%s%s", others ?: "", others && others[0] ? ":" : "",
+                     library) >= (int)sizeof(all))
+                return -E2BIG;
+        return setenv("LD_PRELOAD", all, 1) < 0 ? -errno : 0;
+}
+
 _noreturn_ static void program_main(const struct container_spec *spec)
 {
         int r;
+
+        r = set_preload(spec->preload);
+        if (r < 0)
+                log_warning_errno(r, "cannot preload %s: %m, ignoring", spec->preload);
 
         if (spec->pinned && sched_setaffinity(0, sizeof(spec->cpus), &spec->cpus) < 0) {
                 log_error_errno(-errno, "cannot pin the program to --cpus: %m");

@@ -4,6 +4,7 @@
  * A container's first process (PID 1 inside): sets the container up, waits until slimd has joined
  * it to its network, runs the program, and ends with the program's status.
  */
+#include <limits.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdbool.h>
@@ -15,7 +16,8 @@ struct container_spec {
         bool slim; /* with the seccomp filter */
         char **argv;
         bool pinned;
-        cpu_set_t cpus; /* where the program runs, if pinned */
+        cpu_set_t cpus;         /* where the program runs, if pinned */
+        char preload[PATH_MAX]; /* libslimsocket.so; "": the program goes without */
         /* As slimctl found them, for the program. */
         sigset_t mask;
         struct sigaction child_action;

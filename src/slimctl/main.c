@@ -29,7 +29,7 @@ static const struct cli_command commands[] = {
     {"doctor", NULL, doctor_run, "", "check what Slim needs of this machine"},
     {"run", NULL, run_run,
      "--name NAME [--network NET] [--address ADDR]… [--plain] [--hostname H] [--cpus LIST] "
-     "[--publish [ADDR:]PORT:PORT[/tcp|/udp]]… -- CMD…",
+     "[--publish [ADDR:]PORT:PORT[/tcp|/udp]]… [--no-accelerator] -- CMD…",
      "run a program in a container over this machine's file system"},
 };
 

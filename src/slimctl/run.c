@@ -10,9 +10,11 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "../basic/inaddr.h"
 #include "../basic/log.h"
+#include "../shared/installed.h"
 #include "../shared/publication.h"
 #include "../shared/rpc.h"
 #include "cli.h"
@@ -26,7 +28,7 @@ struct run_options {
         const char *address[SLIM_FAMILIES]; /* of them, or NULL */
         struct option_values publish;
         struct publications publications;
-        bool plain;
+        bool plain, no_accelerator;
 };
 
 static int check_cpus(const struct cli *cli, const char *text, struct container_spec *spec)
@@ -88,13 +90,47 @@ static int check_addresses(const struct cli *cli, struct run_options *o)
         return 0;
 }
 
+/* Is it a file that every user of the container can load? Of one that is not, the dynamic linker
+ * would complain in each program of another user. */
+static bool everybody_reads(const char *path)
+{
+        char at[PATH_MAX];
+        struct stat st;
+
+        snprintf(at, sizeof(at), "%s", path);
+        if (stat(at, &st) < 0 || !S_ISREG(st.st_mode) || !(st.st_mode & S_IROTH))
+                return false;
+        for (char *slash = strrchr(at, '/'); slash; slash = strrchr(at, '/')) {
+                *slash = '\0';
+                if (stat(at[0] ? at : "/", &st) < 0 || !(st.st_mode & S_IXOTH))
+                        return false;
+        }
+        return true;
+}
+
+/* A space or a colon in the path would end it in LD_PRELOAD. */
+static void find_accelerator(struct container_spec *spec)
+{
+        if (installed_path("libslimsocket.so", "../slimsocket/libslimsocket.so", spec->preload) <
+                0 ||
+            strpbrk(spec->preload, " :") || !everybody_reads(spec->preload)) {
+                log_debug("libslimsocket.so is not there or not for everybody, going without");
+                spec->preload[0] = '\0';
+        }
+}
+
 static int parse(struct cli *cli, struct run_options *o, struct container_spec *spec)
 {
         const struct option_spec options[] = {
-            {.name = "name", .value = &o->name},          {.name = "network", .value = &o->network},
-            {.name = "address", .values = &o->addresses}, {.name = "plain", .flag = &o->plain},
-            {.name = "hostname", .value = &o->hostname},  {.name = "cpus", .value = &o->cpus},
-            {.name = "publish", .values = &o->publish},   {},
+            {.name = "name", .value = &o->name},
+            {.name = "network", .value = &o->network},
+            {.name = "address", .values = &o->addresses},
+            {.name = "plain", .flag = &o->plain},
+            {.name = "hostname", .value = &o->hostname},
+            {.name = "cpus", .value = &o->cpus},
+            {.name = "publish", .values = &o->publish},
+            {.name = "no-accelerator", .flag = &o->no_accelerator},
+            {},
         };
 
         if (cli_parse(cli, options, NULL, 0, &spec->argv) < 0 ||
@@ -110,6 +146,8 @@ static int parse(struct cli *cli, struct run_options *o, struct container_spec *
         }
         spec->hostname = o->hostname ?: o->name;
         spec->slim = !o->plain;
+        if (spec->slim && !o->no_accelerator)
+                find_accelerator(spec);
         return 0;
 }
 

@@ -19,6 +19,7 @@
 
 #include "../basic/fd.h"
 #include "../basic/log.h"
+#include "../shared/installed.h"
 #include "../shared/mounts.h"
 #include "../shared/probe.h"
 #include "api.h"
@@ -130,28 +131,6 @@ static int parse(int argc, char **argv, struct slimd_options *o, bool *teardown)
         return 0;
 }
 
-/* slim-broker: where it is installed, or beside this program in the build directory. */
-static int find_broker(char ret[PATH_MAX])
-{
-        char self[PATH_MAX];
-        ssize_t n;
-        char *slash;
-
-        snprintf(ret, PATH_MAX, "%s/slim-broker", SLIM_LIBEXECDIR);
-        if (access(ret, X_OK) == 0)
-                return 0;
-        n = readlink("/proc/self/exe", self, sizeof(self) - 1);
-        if (n < 0)
-                return -errno;
-        self[n] = '\0';
-        slash = strrchr(self, '/');
-        if (slash)
-                *slash = '\0';
-        if (snprintf(ret, PATH_MAX, "%s/../broker/slim-broker", self) >= PATH_MAX)
-                return -ENAMETOOLONG;
-        return access(ret, X_OK) < 0 ? -errno : 0;
-}
-
 static int check_not_empty(const struct slimd_options *o)
 {
         const struct {
@@ -242,7 +221,7 @@ static int fill_in(struct slimd *d, bool teardown, struct defaults *f)
         if (teardown)
                 return 0;
         if (!o->broker) {
-                r = find_broker(f->broker);
+                r = installed_path("slim-broker", "../broker/slim-broker", f->broker);
                 if (r < 0)
                         return log_error_errno(r, "cannot find slim-broker: %m: give its path with "
                                                   "--broker");

@@ -149,6 +149,11 @@ class Remote:
     def receive(self):
         return self._answer(self._sent)
 
+    @property
+    def stdout(self):
+        """Readable when a step that was started has ended."""
+        return self._process.stdout
+
     def do(self, code):
         """Statements."""
         self.send("do", code)

@@ -17,7 +17,7 @@ import socket
 import pytest
 
 from conftest import ROOT, wait_until
-from remote import Remote
+from remote import PYTHON, Remote
 
 CALLS = int(os.environ.get("SLIM_FUZZ_CALLS", 120000))
 SEED = os.environ.get("SLIM_FUZZ_SEED")
@@ -128,7 +128,7 @@ def settled(value):
         seen.append(value())
         return len(seen) > 20 and len(set(seen[-20:])) == 1
 
-    wait_until(is_settled, "the broker's pool to be full")
+    wait_until(is_settled, "the broker to be full")
     return seen[-1]
 
 
@@ -150,8 +150,11 @@ def test_fuzz(lab, visitor, uid, kinds):
     before, entries = snapshot(lab), bpf_entries(lab)
     with Remote.slim(lab, "h1", "fuzz") as fuzz:
         broker = lab.ctl("h1", "endpoint", "show", "fuzz")["endpoint"]["broker_pid"]
-        # Its pool is as full as it is going to be.
-        fuzz.do("for _ in range(64): socket.socket().close(); socket.socket(10).close()")
+        # Its pool and the users' queues are as full as they are going to be.
+        many = "for _ in range(64): socket.socket().close(); socket.socket(10).close()"
+        fuzz.do(many)
+        fuzz.do(f"subprocess.run(['setpriv', '--reuid={uid}', '--regid={uid}', '--clear-groups', "
+                f"'{PYTHON}', '-c', 'import socket\\n{many}'], check=True)")
 
         def descriptors():
             # Sockets: the directories of its last few callers it keeps.

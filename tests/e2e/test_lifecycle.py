@@ -143,7 +143,10 @@ class Agent:
         return self.lab.ctl(self.host, "endpoint", "show", self.name)["endpoint"]
 
     def broker(self):
-        return self.show()["broker_pid"]
+        """Its process id; there may be none for a moment, for which slimd says 0."""
+        found = []
+        wait_until(lambda: found.append(self.show()["broker_pid"]) or found[-1], "a broker")
+        return found[-1]
 
     def pids(self):
         return [int(p) for p in
@@ -307,7 +310,7 @@ def test_a_container_that_ended_meanwhile_is_cleared_away(lab):
 
 
 def replaced(agent, old):
-    wait_until(lambda: agent.broker() not in (0, old), "another broker")
+    wait_until(lambda: agent.broker() != old, "another broker")
     assert not is_alive(old)
     return agent.broker()
 

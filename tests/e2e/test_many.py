@@ -26,15 +26,21 @@ def program(tmp_path_factory):
     return str(path)
 
 
+# The broker has a queue of each family for its container from then on.
+QUEUES = "[socket.socket(f).close() for f in (socket.AF_INET, socket.AF_INET6) * 3]"
+
+
 @pytest.fixture(scope="module")
 def server(lab):
     with Remote.slim(lab, "h1", "server") as r:
+        r.do(QUEUES)
         yield r
 
 
 @pytest.fixture(scope="module")
 def client(lab):
     with Remote.slim(lab, "h2", "client") as r:
+        r.do(QUEUES)
         yield r
 
 

@@ -22,7 +22,7 @@ USAGE = """tools/lab [--lab ID] [--bin DIR] VERB …
   status                                 hosts, daemons and names of the lab
 
   run HOST NAME -- CMD…                  in a Slim container   [--network NET] [--address ADDR]…
-                                         [--publish [ADDR:]PORT:PORT[/udp]]…
+                                         [--publish [ADDR:]PORT:PORT[/udp]]… [--no-accelerator]
   plain HOST NAME -- CMD…                in a container on the encapsulated path only (the same)
   baseline HOST NAME -- CMD…             in a container on bridge + VXLAN + veth
   host HOST -- CMD…                      on the host itself ("net": another machine of the underlay)
@@ -70,6 +70,7 @@ def _parser():
         p.add_argument("--address", action="append")
         p.add_argument("--cpus")
         p.add_argument("--publish", action="append", default=[])
+        p.add_argument("--no-accelerator", action="store_true")
     verb("baseline", "host", "name").add_argument("--cpus")
     verb("host", "host").add_argument("--cpus")
     p = verb("ip", "name")
@@ -151,7 +152,8 @@ def _dispatch(args, command):
     if args.verb in ("run", "plain"):
         return lab.run_slim(state, args.host, args.name, command, plain=args.verb == "plain",
                             network=args.network, address=args.address, cpus=args.cpus,
-                            publish=args.publish, build=build)
+                            publish=args.publish, accelerator=not args.no_accelerator,
+                            build=build)
     if args.verb == "baseline":
         return lab.run_baseline(state, args.host, args.name, command, cpus=args.cpus)
     if args.verb == "host":

@@ -152,7 +152,7 @@ def _enter(state, host):
 
 
 def run_slim(state, host, name, argv, plain=False, network=None, address=None, cpus=None,
-             publish=(), build=None):
+             publish=(), accelerator=True, build=None):
     """Becomes slimctl, which runs the program and ends with its status."""
     with state.locked():
         state.check_host(host)
@@ -167,6 +167,8 @@ def run_slim(state, host, name, argv, plain=False, network=None, address=None, c
         command += ["--address", one]
     if plain:
         command.append("--plain")
+    if not accelerator:
+        command.append("--no-accelerator")
     if cpus is not None:
         system.parse_cpus(cpus)
         command += ["--cpus", cpus]
