@@ -58,19 +58,29 @@ static __always_inline __u32 nth_bit(__u64 bits, __u32 n)
         return at;
 }
 
+struct bindings {
+        struct slim_binding binding[SLIM_BINDINGS];
+};
+
 /*
  * Which binding of a port does an address belong to? The exact one, then 0.0.0.0, then :: (which
  * takes IPv4 unless it is IPV6_V6ONLY), each only if it has a listener, as compute_score() of the
  * kernel prefers them; and of two, the one for the device. by_lo: natively it would have come by
  * the container's loopback device.
+ *
+ * A function of its own for the verifier, which looks at it once.
  */
-static __always_inline int best_binding(const struct slim_port *p, const union slim_addr *addr,
-                                        bool by_lo)
+__weak __noinline int best_binding(const struct bindings *p, const union slim_addr *addr,
+                                   bool by_lo)
 {
         __u8 device = by_lo ? SLIM_CLAIMS_LOOPBACK : SLIM_CLAIMS_NOT_LOOPBACK;
         __u8 other = by_lo ? SLIM_CLAIMS_NOT_LOOPBACK : SLIM_CLAIMS_LOOPBACK;
-        bool v4 = addr_is_v4(addr);
         int best = -1, best_score = 0;
+        bool v4;
+
+        if (!p || !addr)
+                return -1;
+        v4 = addr_is_v4(addr);
 
 #pragma clang loop unroll(full)
         for (int i = 0; i < SLIM_BINDINGS; i++) {
@@ -143,7 +153,7 @@ static __always_inline bool assign(struct bpf_sk_lookup *ctx, const struct slim_
 
         if (!p)
                 return false;
-        at = best_binding(p, addr, by_lo);
+        at = best_binding((const struct bindings *)p->binding, addr, by_lo);
         if (at < 0)
                 return false;
         at &= SLIM_BINDINGS - 1;

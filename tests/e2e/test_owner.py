@@ -165,9 +165,9 @@ def test_memory_is_charged_to_the_container():
     that accepted."""
     with lab_up(hosts=1) as lab:
         top = cgroup2() / f"slim-lab-{lab.id}"
-        (cgroup2() / "cgroup.subtree_control").write_text("+memory")
-        (top / "cgroup.subtree_control").write_text("+memory")
-        # slimd gives it on when it starts.
+        # From the root down to slimd's own, which gives it on when it starts.
+        for cgroup in cgroup2(), top, top / "h1":
+            (cgroup / "cgroup.subtree_control").write_text("+memory")
         lab.verb("daemon", "h1", "stop")
         lab.verb("daemon", "h1", "start")
         with Remote.slim(lab, "h1", "server") as server, Remote.slim(lab, "h1", "client") as client:

@@ -16,7 +16,7 @@ import time
 from .system import (LabError, bpffs_mount, cgroup2_root, cgroup_join, cgroup_make, enter_netns,
                      process_started, reset_signals, wait_gone)
 
-READY_SECONDS = 20
+READY_SECONDS = 60
 STOP_SECONDS = 20
 
 _PLACES = {"slimd": "src/slimd/slimd", "slimctl": "src/slimctl/slimctl",
