@@ -15,7 +15,7 @@ _FURTHER = ("#4f9d69", "#8064a2", "#3fa7b5", "#a0522d")
 # Of a stack, from the bottom: how much of the network's colour is left.
 _SHADES = (1.0, 0.65, 0.35)
 
-WIDTH, HEIGHT, MARGIN = 250, 210, 12
+WIDTH, HEIGHT, MARGIN = 280, 210, 12
 TOP, BOTTOM, LEFT = 40, 34, 8
 COLUMNS = 4
 
@@ -52,7 +52,7 @@ def _text(x, y, text, size=11, anchor="middle", weight="normal"):
 
 def _fitted(text, size, width):
     """Cut where it would not fit; the report's table has it in full."""
-    room = int(width / (size * 0.52))
+    room = int(width / (size * 0.6))
     return text if len(text) <= room else text[:room - 1] + "…"
 
 
@@ -61,8 +61,8 @@ def _panel(panel, x, y, networks):
     inside = WIDTH - 2 * MARGIN - LEFT
     base, room = y + HEIGHT - BOTTOM, HEIGHT - TOP - BOTTOM - 14
     step = inside / max(1, len(panel.bars))
-    wide = min(step * 0.72, 46)
-    lines = [_text(x + MARGIN, y + 14, _fitted(panel.title, 12, WIDTH - MARGIN), 12, "start", "bold"),
+    wide, small = min(step * 0.72, 46), 10 if len(panel.bars) <= 6 else 7
+    lines = [_text(x + MARGIN, y + 14, _fitted(panel.title, 11, WIDTH - MARGIN), 11, "start", "bold"),
              _text(x + MARGIN, y + 28, panel.unit, 10, "start")]
     for k, bar in enumerate(panel.bars):
         left = x + MARGIN + LEFT + k * step + (step - wide) / 2
@@ -79,8 +79,8 @@ def _panel(panel, x, y, networks):
             lines.append(f'<path d="M{middle:.1f} {low:.1f}V{high:.1f}M{middle - 4:.1f} {low:.1f}h8'
                          f'M{middle - 4:.1f} {high:.1f}h8" stroke="#000" fill="none"/>')
             label_at = high - 4
-        lines += [_text(middle, label_at, bar.label, 10),
-                  _text(middle, base + 13, bar.caption or bar.network, 10)]
+        lines += [_text(middle, label_at, bar.label, small),
+                  _text(middle, base + 13, bar.caption or bar.network, small + 1)]
     lines.append(f'<path d="M{x + MARGIN} {base}h{WIDTH - 2 * MARGIN}" stroke="#000"/>')
     return lines
 

@@ -10,7 +10,7 @@ from slimlab import lab, place, program
 from slimlab.program import between
 from slimlab.system import LabError
 
-from . import report, results, runner, workloads
+from . import compare, report, results, runner, workloads
 
 USAGE = """bench/bench VERB …
 
@@ -24,6 +24,8 @@ USAGE = """bench/bench VERB …
       [--bin DIR]          the build directory
   report FILE [--dir DIR]  results as Markdown on standard output; with --dir, report.md and
                            charts there
+  compare OLD NEW [--all]  what became clearly worse or better between two runs; exit status 1 when
+                           something became worse, 2 when they cannot be compared
   list                     the workloads
 
 docs/bench.md says what is measured and how."""
@@ -33,7 +35,8 @@ def _parser():
     parser = program.Parser(prog="bench", hint="bench/bench", usage=USAGE)
     parser.add_argument("--help", "-h", action="store_true")
     verbs = parser.add_subparsers(dest="verb", metavar="VERB",
-                                  parser_class=lambda **kw: program.Parser(hint="bench/bench", **kw))
+                                  parser_class=lambda **kw: program.Parser(
+                                      hint="bench/bench", **{**kw, "prog": "bench"}))
     p = verbs.add_parser("run")
     p.add_argument("--json", metavar="FILE", required=True)
     p.add_argument("--networks", default=",".join(place.NETWORKS))
@@ -45,6 +48,10 @@ def _parser():
     p = verbs.add_parser("report")
     p.add_argument("file")
     p.add_argument("--dir")
+    p = verbs.add_parser("compare")
+    p.add_argument("old")
+    p.add_argument("new")
+    p.add_argument("--all", action="store_true")
     verbs.add_parser("list")
     return parser
 
@@ -87,6 +94,12 @@ def _report(args):
     return 0
 
 
+def _compare(args):
+    found = compare.changes(results.read(args.old), results.read(args.new))
+    print(compare.text(found, args.all))
+    return 1 if any(c.verdict == "worse" for c in found) else 0
+
+
 def _list(args):
     for w in workloads.WORKLOADS.values():
         print(f"{w.key:20} {w.group:12} {w.title}")
@@ -106,5 +119,6 @@ def main(argv):
                 setattr(args, option, parse(getattr(args, option)))
             except ValueError as e:
                 parser.error(f"--{option}: {e}")
-    verbs = {"run": _run, "report": _report, "list": _list}
-    return program.run("bench", lambda: verbs[args.verb](args))
+    verbs = {"run": _run, "report": _report, "compare": _compare, "list": _list}
+    return program.run("bench", lambda: verbs[args.verb](args),
+                       failure=2 if args.verb == "compare" else 1)

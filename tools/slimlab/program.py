@@ -18,7 +18,7 @@ from .system import LabError, process_started
 
 
 class Parser(argparse.ArgumentParser):
-    """argparse with errors of one line. usage: what shows the help."""
+    """argparse with errors of one line. hint: what shows the help, with --help."""
 
     def __init__(self, *args, hint=None, **kwargs):
         self.hint = hint
@@ -71,7 +71,7 @@ def clear_leftovers(prefix):
             lab.down(State(one))
 
 
-def run(name, function):
+def run(name, function, failure=1):
     """The exit status of a program: its function's, or that of a failure, which is said."""
     def interrupted(number, frame):
         for ending in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
@@ -85,7 +85,7 @@ def run(name, function):
     except (LabError, OSError) as e:
         progress("")
         sys.stderr.write(f"{name}: {e}\n")
-        return 1
+        return failure
     except KeyboardInterrupt:
         progress("")
         sys.stderr.write(f"{name}: interrupted\n")
