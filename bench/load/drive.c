@@ -35,7 +35,7 @@ struct thread {
         uint64_t begin, measured_from, end; /* ns */
         uint64_t interval;                  /* between two requests, 0 without a rate */
         uint64_t started, done;
-        char *buf;
+        char *buf, *own;
         struct histogram *times;
 };
 
@@ -270,12 +270,15 @@ static int prepare(struct thread *t)
         t->slots = new0(struct slot, t->o->connections);
         t->idle = new0(struct slot *, t->o->connections);
         t->buf = new0(char, BUFFER);
+        t->own = new0(char, t->o->connections * t->p->own_size + 1);
         t->times = new0(struct histogram, 1);
         t->epoll = -1;
-        if (!t->slots || !t->idle || !t->buf || !t->times)
+        if (!t->slots || !t->idle || !t->buf || !t->own || !t->times)
                 return log_error_errno(-ENOMEM, "no memory");
-        for (size_t i = 0; i < t->o->connections; i++)
+        for (size_t i = 0; i < t->o->connections; i++) {
                 t->slots[i].fd = -1;
+                t->slots[i].own = t->own + i * t->p->own_size;
+        }
         t->epoll = epoll_create1(EPOLL_CLOEXEC);
         return t->epoll < 0 ? log_error_errno(-errno, "epoll_create1: %m") : 0;
 }
@@ -288,26 +291,21 @@ static void release(struct thread *t)
         free(t->slots);
         free(t->idle);
         free(t->buf);
+        free(t->own);
         free(t->times);
 }
 
-static void print(const struct options *o, const struct protocol *p, struct thread *threads)
+static void collect(const struct options *o, const struct thread *threads, struct drive_result *ret)
 {
-        struct histogram *all = threads[0].times;
-        uint64_t done = 0;
-
+        *ret = (struct drive_result){};
         for (uint64_t i = 0; i < o->threads; i++) {
-                done += threads[i].done;
-                if (i > 0)
-                        histogram_merge(all, threads[i].times);
+                ret->total += threads[i].done;
+                histogram_merge(&ret->times, threads[i].times);
         }
-        printf("{\"what\": \"%s\", \"total\": %llu, \"rate\": %.1f, ", p->what,
-               (unsigned long long)done, (double)all->count / (0.9 * (double)o->seconds));
-        histogram_print(all);
-        printf("}\n");
+        ret->rate = (double)ret->times.count / (0.9 * (double)o->seconds);
 }
 
-int drive(const struct options *o, const struct protocol *p)
+int drive(const struct options *o, const struct protocol *p, struct drive_result *ret)
 {
         struct thread threads[THREADS_MAX] = {};
         pthread_barrier_t barrier;
@@ -338,9 +336,23 @@ int drive(const struct options *o, const struct protocol *p)
                         r = threads[i].result;
         }
         if (r >= 0)
-                print(&of_all, p, threads);
+                collect(&of_all, threads, ret);
         for (uint64_t i = 0; i < of_all.threads; i++)
                 release(&threads[i]);
         pthread_barrier_destroy(&barrier);
         return r;
+}
+
+int drive_and_print(const struct options *o, const struct protocol *p, const char *what)
+{
+        _cleanup_free_ struct drive_result *result = new0(struct drive_result, 1);
+        int r = result ? drive(o, p, result) : log_error_errno(-ENOMEM, "no memory");
+
+        if (r < 0)
+                return r;
+        printf("{\"what\": \"%s\", \"total\": %llu, \"rate\": %.1f, ", what,
+               (unsigned long long)result->total, result->rate);
+        histogram_print(&result->times);
+        printf("}\n");
+        return 0;
 }

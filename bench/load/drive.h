@@ -45,8 +45,8 @@ struct slot {
 };
 
 struct protocol {
-        const char *what;
-        bool close; /* a connection for each request, which the server closes */
+        bool close;      /* a connection for each request, which the server closes */
+        size_t own_size; /* of slot.own, which is all zero at first */
         /*
          * The slot's next request, whose bytes stay until it is answered. May be empty, with a
          * connection for each: the server speaks first. number: of this thread, from 0.
@@ -60,6 +60,16 @@ struct protocol {
         void *context;
 };
 
-/* Runs it as the options say (connections, threads, seconds, rate) and prints the result. Returns 0
- * or a negative errno, and has said then what it was. */
-int drive(const struct options *o, const struct protocol *p);
+struct drive_result {
+        uint64_t total;         /* requests that were answered */
+        double rate;            /* a second, after the first tenth, which is not measured */
+        struct histogram times; /* of those that are measured */
+};
+
+/*
+ * Runs it as the options say (connections, threads, seconds, rate). Returns 0 or a negative errno,
+ * and has said then what it was.
+ */
+int drive(const struct options *o, const struct protocol *p, struct drive_result *ret);
+/* The same, and prints the result under a name. */
+int drive_and_print(const struct options *o, const struct protocol *p, const char *what);

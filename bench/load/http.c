@@ -90,10 +90,10 @@ int run_http(const struct options *o)
 {
         struct http h = {.size = o->size, .close = o->close};
         const struct protocol p = {
-            .what = "http", .close = o->close, .request = request, .answer = answer, .context = &h};
+            .close = o->close, .request = request, .answer = answer, .context = &h};
 
         h.request_len = (size_t)snprintf(h.request, sizeof(h.request),
                                          "GET %s HTTP/1.1\r\nHost: %s\r\nConnection: %s\r\n\r\n",
                                          o->path, o->address, o->close ? "close" : "keep-alive");
-        return drive(o, &p);
+        return drive_and_print(o, &p, "http");
 }

@@ -21,8 +21,7 @@ static int answer(void *context, struct slot *s, const char *buf, size_t n)
 
 int run_storm(const struct options *o)
 {
-        const struct protocol p = {
-            .what = "connections", .close = true, .request = request, .answer = answer};
+        const struct protocol p = {.close = true, .request = request, .answer = answer};
 
-        return drive(o, &p);
+        return drive_and_print(o, &p, "connections");
 }

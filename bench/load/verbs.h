@@ -19,3 +19,8 @@ int run_first_byte(const struct options *o);
 /* many connections at once, by drive.h */
 int run_storm(const struct options *o);
 int run_http(const struct options *o);
+int run_cache(const struct options *o);
+
+/* log-server.c, log.c: the log broker and its load */
+int run_log_server(const struct options *o);
+int run_log(const struct options *o);

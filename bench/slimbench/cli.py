@@ -20,6 +20,7 @@ USAGE = """bench/bench VERB …
       [--rounds N]         how often each measurement is taken (4); a multiple of the networks'
                            number has each of them first, second and last equally often
       [--seconds N]        how long one takes (2)
+      [--load PERCENT]     of the fixed rates (100): less on a slow machine
       [--within]           servers and clients on one host, not on two
       [--bin DIR]          the build directory
   report FILE [--dir DIR]  results as Markdown on standard output; with --dir, report.md and
@@ -43,6 +44,7 @@ def _parser():
     p.add_argument("--workloads", default=",".join(workloads.GROUPS))
     p.add_argument("--rounds", type=between(1, 1000), default=4)
     p.add_argument("--seconds", type=between(1, 3600), default=2)
+    p.add_argument("--load", type=between(1, 1000), default=100)
     p.add_argument("--within", action="store_true")
     p.add_argument("--bin", metavar="DIR")
     p = verbs.add_parser("report")
@@ -78,8 +80,8 @@ def _run(args):
     programs = sorted({p for w in args.workloads for p in w.programs})
     build = _prepare(args, programs)
     with _open(args.json) as stream:
-        found = runner.run(args.networks, args.workloads, args.rounds, args.seconds, args.within,
-                           build)
+        found = runner.run(args.networks, args.workloads, args.rounds, args.within,
+                           workloads.Settings(args.seconds, build, args.load))
         results.write(found, stream)
     print(report.markdown(found), end="")
     return 0
@@ -102,7 +104,7 @@ def _compare(args):
 
 def _list(args):
     for w in workloads.WORKLOADS.values():
-        print(f"{w.key:20} {w.group:12} {w.title}")
+        print(f"{w.key:21} {w.group:12} {w.title}{f', {w.rate:,}/s' if w.rate else ''}")
     return 0
 
 

@@ -64,7 +64,7 @@ def _series(workload, metric, network, yardstick):
 
 
 def _comparable(old, new):
-    for what in ("within", "seconds"):
+    for what in ("within", "seconds", "load"):
         if old[what] != new[what]:
             raise LabError(f"the runs differ in --{what}: {old[what]} and {new[what]}")
     for results in (old, new):

@@ -47,9 +47,9 @@ class Meter:
     Around one measurement: `with Meter(place, server) as m: …`, then m.used has seconds:
 
         {"wall", "server": {"user", "system", "broker"}, "client": {…},
-         "cores": {CORE: {"user", "system", "softirq", "busy"}}}
+         "cores": {CORE: {"user", "system", "softirq", "busy"}}, "others"}
 
-    broker: of Slim's broker of that side (user and system), which is in neither of the other two.
+    others: what kept the cores busy beside the two sides, soft interrupts that nobody ran among it. broker: of Slim's broker of that side (user and system), which is in neither of the other two.
     """
 
     def __init__(self, place, server):
@@ -87,3 +87,5 @@ class Meter:
             str(core): dict(zip(("user", "system", "softirq", "busy"),
                                 (a - b for a, b in zip(now_of, cores_before[core]))))
             for core, now_of in cores.items() if core in cores_before}
+        ours = sum(sum(self.used[side].values()) for side in sides)
+        self.used["others"] = max(0, sum(c["busy"] for c in self.used["cores"].values()) - ours)

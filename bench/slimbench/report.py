@@ -86,6 +86,11 @@ def _processors(results, group):
     return _table(rows, 2)
 
 
+def _others(results):
+    return statistics.median(s["cpu"]["others"] / s["cpu"]["wall"] for w in results["workloads"]
+                             for samples in w["samples"].values() for s in samples)
+
+
 def _head(results):
     m = results["machine"]
     where = "within one host" if results["within"] else "between two hosts"
@@ -97,7 +102,8 @@ def _head(results):
             f"Medians of {results['rounds']} interleaved rounds of {results['seconds']} s {where}; ± is "
             f"half of what lies between the lowest and the highest round. A ratio is the median of the "
             f"rounds' own ratios. Servers on CPU {results['cpus']['server']}, clients on CPU "
-            f"{results['cpus']['client']}. ↑: higher is better, ↓: lower is better."]
+            f"{results['cpus']['client']}. ↑: higher is better, ↓: lower is better. Meanwhile something "
+            f"else kept {_others(results):.1f} cores busy."]
 
 
 def markdown(results, charts_dir=None):
@@ -126,7 +132,7 @@ def _short(value, digits):
 def _panels(results, group):
     for workload in group:
         shown = [m for m in workload["metrics"] if m["judged"]][:1]
-        if workload["fixed"]:  # what it is about
+        if workload["rate"]:  # what it is about
             shown += [m for m in workload["metrics"] if m["key"] == "server_cpu"]
         for metric in shown:
             bars = []

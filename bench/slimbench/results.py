@@ -3,9 +3,9 @@
 A run as JSON, and what its samples come to.
 
     {"format": 1, "kind": "run", "commit", "changed", "machine": {…}, "when", "rounds", "seconds",
-     "within", "cpus": {"server", "client"},
+     "load", "within", "cpus": {"server", "client"},
      "networks": [{"key", "title", "ours"}…],
-     "workloads": [{"key", "title", "group", "fixed", "work",
+     "workloads": [{"key", "title", "group", "rate", "work",
                     "metrics": [{"key", "title", "unit", "better", "digits", "judged"}…],
                     "samples": {NETWORK: [{"round", "values": {METRIC: N}, "cpu": {…}}…]},
                     "summary": {NETWORK: {METRIC: {"median", "low", "high"}}},
@@ -58,12 +58,13 @@ def write(results, stream):
 
 def _look(results):
     """KeyError, TypeError and their like where something is missing; what is more does not matter."""
-    for key in ("commit", "machine", "when", "rounds", "seconds", "within", "cpus"):
+    for key in ("commit", "machine", "when", "rounds", "seconds", "load", "within", "cpus"):
         results[key]
     if not results["networks"] or not results["workloads"]:
         raise ValueError("nothing was measured")
     networks = [n["key"] for n in results["networks"]]
     for workload in results["workloads"]:
+        workload["title"], workload["group"], workload["rate"]
         keys = [m["key"] for m in workload["metrics"]]
         for m in workload["metrics"]:
             m["title"], m["unit"], m["digits"], m["judged"]

@@ -13,7 +13,7 @@ from slimlab.program import progress
 from slimlab.state import State
 
 from . import cpu, machine, order, results
-from .workloads import Settings, all_metrics
+from .workloads import all_metrics
 
 PREFIX = "bench"
 
@@ -52,10 +52,14 @@ class Bed:
         lab.down(self.state)
 
 
+def rate_of(workload, settings):
+    return workload.rate * settings.load // 100
+
+
 def measure_once(workload, one, settings):
     """One sample: the workload's own numbers, and processor time by its work."""
     with cpu.Meter(one, workload.server.name) as meter:
-        values = workload.run(one, settings)
+        values = workload.run(one, settings, rate_of(workload, settings))
     work = values.pop("work")
     for side in ("server", "client"):
         values[f"{side}_cpu"] = sum(meter.used[side].values()) * workload.per / work
@@ -81,9 +85,11 @@ def _measure(workload, bed, settings, rounds, where):
     return samples
 
 
-def _describe(workload, samples):
-    described = {"key": workload.key, "title": workload.title, "group": workload.group,
-                 "fixed": workload.fixed, "work": workload.work,
+def _describe(workload, samples, settings):
+    rate = rate_of(workload, settings)
+    title = f"{workload.title}, {rate:,}/s" if rate else workload.title
+    described = {"key": workload.key, "title": title, "group": workload.group, "rate": rate,
+                 "work": workload.work,
                  "metrics": [vars(m) for m in all_metrics(workload)], "samples": samples}
     results.summarise(described)
     return described
@@ -99,14 +105,14 @@ def header(kind, bed, seconds, within):
                          for n in bed.networks]}
 
 
-def run(networks, workloads, rounds, seconds, within, build):
+def run(networks, workloads, rounds, within, settings):
     """All of it; the results."""
-    settings = Settings(seconds, build)
     measured = []
-    with Bed(networks, build, within) as bed:
-        found = {**header("run", bed, seconds, within), "rounds": rounds}
+    with Bed(networks, settings.build, within) as bed:
+        found = {**header("run", bed, settings.seconds, within), "rounds": rounds,
+                 "load": settings.load}
         for k, workload in enumerate(workloads, 1):
             samples = _measure(workload, bed, settings, rounds, f"{k} of {len(workloads)}")
-            measured.append(_describe(workload, samples))
+            measured.append(_describe(workload, samples, settings))
     progress("")
     return {**found, "workloads": measured}

@@ -4,7 +4,10 @@ The clients of those servers: one function each, which runs one measurement and 
 What a client says is looked through for failures: a number that is returned counts work that was done.
 """
 
+import csv
+import glob
 import json
+import os
 import re
 
 from . import servers
@@ -52,6 +55,56 @@ def wrk(place, seconds, page="1k", connections=32, close=False):
                        f"{wrong[0] if wrong else 'answers that are no 200'}")
     return {"rate": number(text, r"Requests/sec:\s+([0-9.]+)", "wrk", place),
             "total": number(text, r"(\d+) requests in ", "wrk", place)}
+
+
+def redis_benchmark(place, requests, clients):
+    """{"set": {"rate", "p50_us", "p99_us"}, "get": …}, of as many requests each."""
+    address = ["-h", place.address("redis"), "-p", str(servers.REDIS)]
+    place.client(["redis-cli", *address, "config", "resetstat"])
+    text = place.client(["redis-benchmark", *address, "-c", str(clients), "-n", str(requests),
+                         "-t", "set,get", "--csv"], seconds=300)
+    stats = place.client(["redis-cli", *address, "info", "commandstats"])
+    found = {}
+    try:
+        for row in csv.DictReader(text.splitlines()):
+            found[row["test"].lower()] = {"rate": float(row["rps"]),
+                                          "p50_us": float(row["p50_latency_ms"]) * 1e3,
+                                          "p99_us": float(row["p99_latency_ms"]) * 1e3}
+        for test in ("set", "get"):
+            found[test]
+    except (KeyError, ValueError):
+        raise LabError(f"redis-benchmark over {place.network.key} printed no result") from None
+    # The server's own word for what it has done, and that none of it failed.
+    for test in found:
+        seen = re.search(rf"cmdstat_{test}:calls=(\d+),.*rejected_calls=(\d+),failed_calls=(\d+)",
+                         stats)
+        if not seen or tuple(map(int, seen.groups())) != (requests, 0, 0):
+            raise LabError(f"redis-benchmark over {place.network.key}: the server saw "
+                           f"{seen[0] if seen else f'no {test}'}, not {requests} calls")
+    return found
+
+
+def pgbench(place, seconds, rate):
+    """{"total", "mean_us", "p50_us", "p99_us", "p999_us"} of TPC-B-like transactions."""
+    prefix = f"{place.dir}/pgbench"
+    text = place.client([servers.postgres_program("pgbench"), "-h", place.address("postgres"),
+                         "-p", str(servers.POSTGRES), "-U", "postgres", "-n", "-j", "1",
+                         "-c", str(servers.POSTGRES_CLIENTS), "-R", str(rate), "-T", str(seconds),
+                         "-l", "--log-prefix", prefix, "postgres"], seconds=seconds + 120)
+    total = int(number(text, r"transactions actually processed: (\d+)", "pgbench", place))
+    failed = int(number(text, r"failed transactions: (\d+)", "pgbench", place))
+    times = []
+    for path in glob.glob(f"{prefix}.*"):
+        with open(path) as f:
+            times += [float(line.split()[2]) for line in f]
+        os.unlink(path)
+    if failed or not total or len(times) != total:
+        raise LabError(f"pgbench over {place.network.key}: {total} transactions, {len(times)} in its "
+                       f"log, {failed} failed")
+    times.sort()
+    return {"total": total, "mean_us": sum(times) / total,
+            **{key: times[min(total - 1, int(share * total))]
+               for key, share in (("p50_us", 0.5), ("p99_us", 0.99), ("p999_us", 0.999))}}
 
 
 def ping(place, build, *options, one_core=False):
