@@ -18,7 +18,7 @@
 #define BUFFER       (256U << 10)
 #define THREADS_MAX  64
 #define GRACE        (5 * NS_PER_SEC) /* for the answers that are on their way at the end */
-#define CONNECT_TIME (10 * NS_PER_SEC)
+#define CONNECT_TIME (60 * NS_PER_SEC)
 
 struct thread {
         const struct options *o;
@@ -32,6 +32,7 @@ struct thread {
         struct slot **idle; /* a ring of those that are free, so that all have their turns */
         size_t idle_first, idle_count, busy;
 
+        uint64_t connecting;                /* how long that took, ns */
         uint64_t begin, measured_from, end; /* ns */
         uint64_t interval;                  /* between two requests, 0 without a rate */
         uint64_t started, done;
@@ -59,7 +60,8 @@ static struct slot *take_idle(struct thread *t)
 static int begin_connecting(struct thread *t, struct slot *s)
 {
         struct epoll_event e = {.events = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET, .data.ptr = s};
-        int r = net_connect(t->o->address, t->o->port, SOCK_NONBLOCK, &s->fd);
+        uint16_t port = (uint16_t)(t->o->port + (t->o->ports ? t->started % t->o->ports : 0));
+        int r = net_connect(t->o->address, port, SOCK_NONBLOCK, &s->fd);
 
         if (r < 0)
                 return log_error_errno(r, "cannot connect: %m");
@@ -197,7 +199,7 @@ static int wait_until(struct thread *t, uint64_t when)
 
 static int connect_all(struct thread *t)
 {
-        uint64_t limit = now_ns() + CONNECT_TIME;
+        uint64_t start = now_ns(), limit = start + CONNECT_TIME;
 
         for (size_t i = 0; i < t->o->connections; i++) {
                 struct slot *s = &t->slots[i];
@@ -212,6 +214,7 @@ static int connect_all(struct thread *t)
                         return r;
                 make_idle(t, s);
         }
+        t->connecting = now_ns() - start;
         return 0;
 }
 
@@ -301,6 +304,9 @@ static void collect(const struct options *o, const struct thread *threads, struc
         for (uint64_t i = 0; i < o->threads; i++) {
                 ret->total += threads[i].done;
                 histogram_merge(&ret->times, threads[i].times);
+                if (!threads[i].p->close)
+                        ret->connect_rate +=
+                            (double)o->connections * 1e9 / (double)threads[i].connecting;
         }
         ret->rate = (double)ret->times.count / (0.9 * (double)o->seconds);
 }
@@ -352,6 +358,8 @@ int drive_and_print(const struct options *o, const struct protocol *p, const cha
                 return r;
         printf("{\"what\": \"%s\", \"total\": %llu, \"rate\": %.1f, ", what,
                (unsigned long long)result->total, result->rate);
+        if (!p->close)
+                printf("\"connect_rate\": %.1f, ", result->connect_rate);
         histogram_print(&result->times);
         printf("}\n");
         return 0;

@@ -61,8 +61,10 @@ struct protocol {
 };
 
 struct drive_result {
-        uint64_t total;         /* requests that were answered */
-        double rate;            /* a second, after the first tenth, which is not measured */
+        uint64_t total; /* requests that were answered */
+        double
+            connect_rate; /* connections a second, those that are kept alive; 0: there are none */
+        double rate;      /* a second, after the first tenth, which is not measured */
         struct histogram times; /* of those that are measured */
 };
 

@@ -11,6 +11,10 @@ int run_echo(const struct options *o);
 int run_accept(const struct options *o);
 int run_greet(const struct options *o);
 
+/* many.c: servers of many connections, on many ports */
+int run_echo_many(const struct options *o);
+int run_greet_many(const struct options *o);
+
 /* one.c: one thing after another, on one blocking socket at a time */
 int run_ping(const struct options *o);
 int run_connect(const struct options *o);
@@ -18,6 +22,7 @@ int run_first_byte(const struct options *o);
 
 /* many connections at once, by drive.h */
 int run_storm(const struct options *o);
+int run_crowd(const struct options *o);
 int run_http(const struct options *o);
 int run_cache(const struct options *o);
 

@@ -7,6 +7,7 @@ network.
 """
 
 import dataclasses
+import math
 from xml.sax.saxutils import escape
 
 COLOURS = {"host": "#5f6670", "baseline": "#c2574f", "plain": "#d9a441", "slim": "#2d6fb4"}
@@ -85,6 +86,45 @@ def _panel(panel, x, y, networks):
     return lines
 
 
+@dataclasses.dataclass(frozen=True)
+class Lines:
+    """A panel of lines: for each network (x, y) points. x has a logarithmic scale."""
+    title: str
+    unit: str
+    lines: dict
+
+
+def _log(x):
+    return math.log10(max(x, 1))
+
+
+def _line_panel(panel, x, y, networks):
+    points = [p for line in panel.lines.values() for p in line]
+    highest = max((v for _, v in points), default=0) or 1
+    first, last = min(_log(k) for k, _ in points), max(_log(k) for k, _ in points)
+    base, room = y + HEIGHT - BOTTOM, HEIGHT - TOP - BOTTOM - 14
+    left, inside = x + MARGIN + 24, WIDTH - 2 * MARGIN - 44
+
+    def place(k, v):
+        across = (_log(k) - first) / (last - first) if last > first else 0.5
+        return left + across * inside, base - v / highest * room
+
+    lines = [_text(x + MARGIN, y + 14, _fitted(panel.title, 11, WIDTH - MARGIN), 11, "start", "bold"),
+             _text(x + MARGIN, y + 28, panel.unit, 10, "start"),
+             f'<path d="M{x + MARGIN} {base}h{WIDTH - 2 * MARGIN}" stroke="#000"/>']
+    lines += [_text(place(k, 0)[0], base + 13, f"{k:,}", 9) for k in sorted({k for k, _ in points})]
+    for network, line in panel.lines.items():
+        where = [place(k, v) for k, v in line]
+        paint = colour(network, networks)
+        lines.append(f'<path d="M{"L".join(f"{a:.1f} {b:.1f}" for a, b in where)}" fill="none" '
+                     f'stroke="{paint}" stroke-width="2"/>')
+        lines += [f'<circle cx="{a:.1f}" cy="{b:.1f}" r="3" fill="{paint}"/>' for a, b in where]
+        if where:
+            lines.append(_text(where[-1][0] + 5, where[-1][1] + 3, network, 9, "start"))
+    lines.append(_text(x + MARGIN, y + TOP + 8, f"{highest:,.4g}", 9, "start"))
+    return lines
+
+
 def chart(panels, networks, legend=""):
     """A whole SVG document."""
     columns = min(COLUMNS, len(panels)) or 1
@@ -94,7 +134,8 @@ def chart(panels, networks, legend=""):
              f'viewBox="0 0 {width} {height}" font-family="sans-serif">',
              f'<rect width="{width}" height="{height}" fill="#fff"/>']
     for k, panel in enumerate(panels):
-        lines += _panel(panel, k % columns * WIDTH, k // columns * HEIGHT, networks)
+        draw = _panel if isinstance(panel, Panel) else _line_panel
+        lines += draw(panel, k % columns * WIDTH, k // columns * HEIGHT, networks)
     if legend:
         lines.append(_text(MARGIN, height - 8, legend, 10, "start"))
     return "\n".join(lines + ["</svg>", ""])

@@ -10,7 +10,7 @@ from slimlab import lab, place, program
 from slimlab.program import between
 from slimlab.system import LabError
 
-from . import compare, report, results, runner, workloads
+from . import compare, report, results, runner, scale, workloads
 
 USAGE = """bench/bench VERB …
 
@@ -23,6 +23,12 @@ USAGE = """bench/bench VERB …
       [--load PERCENT]     of the fixed rates (100): less on a slow machine
       [--within]           servers and clients on one host, not on two
       [--bin DIR]          the build directory
+  scale --json FILE        measure how it goes on with more endpoints, listeners, connections and
+                           containers, and write the results there
+      [--curves LIST]      of endpoints, listeners, connections and containers (all)
+      [--max N]            no point above N
+      [--networks LIST]    of those above (host, baseline and slim)
+      [--rounds N] [--seconds N] [--bin DIR]   as above (4, 1)
   report FILE [--dir DIR]  results as Markdown on standard output; with --dir, report.md and
                            charts there
   compare OLD NEW [--all]  what became clearly worse or better between two runs; exit status 1 when
@@ -46,6 +52,14 @@ def _parser():
     p.add_argument("--seconds", type=between(1, 3600), default=2)
     p.add_argument("--load", type=between(1, 1000), default=100)
     p.add_argument("--within", action="store_true")
+    p.add_argument("--bin", metavar="DIR")
+    p = verbs.add_parser("scale")
+    p.add_argument("--json", metavar="FILE", required=True)
+    p.add_argument("--curves", default=",".join(scale.CURVES))
+    p.add_argument("--max", type=between(1, 1000000), default=1000000)
+    p.add_argument("--networks", default=",".join(scale.NETWORKS))
+    p.add_argument("--rounds", type=between(1, 1000), default=4)
+    p.add_argument("--seconds", type=between(1, 3600), default=1)
     p.add_argument("--bin", metavar="DIR")
     p = verbs.add_parser("report")
     p.add_argument("file")
@@ -87,8 +101,18 @@ def _run(args):
     return 0
 
 
+def _scale(args):
+    build = _prepare(args, ["bpftool"])
+    with _open(args.json) as stream:
+        found = scale.run(args.networks, args.curves, args.rounds, args.max,
+                          workloads.Settings(args.seconds, build))
+        results.write(found, stream)
+    print(report.markdown(found), end="")
+    return 0
+
+
 def _report(args):
-    found = results.read(args.file)
+    found = results.read(args.file, ("run", "scale"))
     if args.dir:
         report.write(found, args.dir)
     else:
@@ -114,13 +138,13 @@ def main(argv):
     if args.help or args.verb is None:
         (sys.stdout if args.help else sys.stderr).write(USAGE + "\n")
         return 0 if args.help else 2
-    if args.verb == "run":
-        for option, parse in (("networks", lambda t: place.parse_networks(t, place.NETWORKS)),
-                              ("workloads", workloads.parse)):
+    for option, parse in (("networks", lambda t: place.parse_networks(t, place.NETWORKS)),
+                          ("workloads", workloads.parse), ("curves", scale.parse)):
+        if hasattr(args, option):
             try:
                 setattr(args, option, parse(getattr(args, option)))
             except ValueError as e:
                 parser.error(f"--{option}: {e}")
-    verbs = {"run": _run, "report": _report, "compare": _compare, "list": _list}
+    verbs = {"run": _run, "scale": _scale, "report": _report, "compare": _compare, "list": _list}
     return program.run("bench", lambda: verbs[args.verb](args),
                        failure=2 if args.verb == "compare" else 1)

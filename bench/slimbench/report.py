@@ -91,14 +91,18 @@ def _others(results):
                              for samples in w["samples"].values() for s in samples)
 
 
-def _head(results):
+def _machine(results):
     m = results["machine"]
-    where = "within one host" if results["within"] else "between two hosts"
     commit = results["commit"] or "no commit"
     return ["# Benchmark", "",
             f"{m['cpu']}, {m['cpus']} CPUs{' of a virtual machine' if m['virtual'] else ''}, "
             f"Linux {m['kernel']}. Commit {commit[:12]}{' with changes' if results['changed'] else ''}, "
-            f"{results['when']}.", "",
+            f"{results['when']}.", ""]
+
+
+def _head(results):
+    where = "within one host" if results["within"] else "between two hosts"
+    return _machine(results) + [
             f"Medians of {results['rounds']} interleaved rounds of {results['seconds']} s {where}; ± is "
             f"half of what lies between the lowest and the highest round. A ratio is the median of the "
             f"rounds' own ratios. Servers on CPU {results['cpus']['server']}, clients on CPU "
@@ -106,8 +110,37 @@ def _head(results):
             f"else kept {_others(results):.1f} cores busy."]
 
 
+def _scale_head(results):
+    return _machine(results) + [f"Medians of {results['rounds']} interleaved rounds, between two hosts. "
+                                "↑: higher is better, ↓: lower is better."]
+
+
+def _points(curve):
+    """A table with a row for each figure and network, and a column for each point."""
+    rows = [["", "", "unit", "network"] + [f"{p['x']:,}" for p in curve["points"]]]
+    for metric in curve["points"][0]["metrics"]:
+        for network in curve["points"][0]["samples"]:
+            cells = [p["summary"][network].get(metric["key"]) for p in curve["points"]]
+            if any(cells):
+                rows.append([metric["title"], _arrow(metric), metric["unit"], network]
+                            + [_cell(c, metric["digits"]) if c else "" for c in cells])
+    return _table(rows, 4)
+
+
+def _scale_markdown(results, charts_dir):
+    lines = _scale_head(results)
+    for curve in results["curves"]:
+        lines += ["", f"## {curve['title']}", ""]
+        if charts_dir is not None:
+            lines += [f"![{curve['key']}]({charts_dir}{curve['key']}.svg)", ""]
+        lines += _points(curve)
+    return "\n".join(lines) + "\n"
+
+
 def markdown(results, charts_dir=None):
     """charts_dir: where the charts are, for links to them."""
+    if results["kind"] == "scale":
+        return _scale_markdown(results, charts_dir)
     lines = _head(results)
     for name, group in _groups(results).items():
         lines += ["", f"## {GROUP_TITLES.get(name, name)}", ""]
@@ -156,20 +189,41 @@ def _processor_panels(results, group):
         yield charts.Panel(workload["title"], "busy cores", tuple(bars))
 
 
+def _line_panels(curve):
+    for metric in curve["points"][0]["metrics"]:
+        lines = {}
+        for network in curve["points"][0]["samples"]:
+            found = [(p["x"], p["summary"][network][metric["key"]]["median"]) for p in curve["points"]
+                     if metric["key"] in p["summary"][network]]
+            if found:
+                lines[network] = found
+        if lines:
+            yield charts.Lines(metric["title"], f"{metric['unit']} ({metric['better']} is better)",
+                               lines)
+
+
+def _charts(results):
+    """{file: SVG}"""
+    networks = _keys(results)
+    if results["kind"] == "scale":
+        return {f"{c['key']}.svg": charts.chart(list(_line_panels(c)), networks, f"over {c['axis']}")
+                for c in results["curves"]}
+    files = {}
+    key = ", ".join(f"{n}: {t['title']}" for n, t in zip(networks, results["networks"]))
+    for name, group in _groups(results).items():
+        files[f"{name}.svg"] = charts.chart(list(_panels(results, group)), networks, key)
+        files[f"{name}-cpu.svg"] = charts.chart(
+            list(_processor_panels(results, group)), networks,
+            f"For each of {', '.join(networks)}: S server, C client (from below: user, system, "
+            "broker), si soft interrupts of all cores")
+    return files
+
+
 def write(results, directory):
     """report.md and its charts."""
-    networks = _keys(results)
-    key = ", ".join(f"{n}: {t['title']}" for n, t in zip(networks, results["networks"]))
     try:
         os.makedirs(directory, exist_ok=True)
-        files = {"report.md": markdown(results, "")}
-        for name, group in _groups(results).items():
-            files[f"{name}.svg"] = charts.chart(list(_panels(results, group)), networks, key)
-            files[f"{name}-cpu.svg"] = charts.chart(
-                list(_processor_panels(results, group)), networks,
-                f"For each of {', '.join(networks)}: S server, C client (from below: user, system, "
-                "broker), si soft interrupts of all cores")
-        for name, text in files.items():
+        for name, text in {"report.md": markdown(results, ""), **_charts(results)}.items():
             with open(f"{directory}/{name}", "w", encoding="utf-8") as f:
                 f.write(text)
     except OSError as e:

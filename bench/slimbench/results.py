@@ -11,6 +11,10 @@ A run as JSON, and what its samples come to.
                     "summary": {NETWORK: {METRIC: {"median", "low", "high"}}},
                     "ratios": {NETWORK: {METRIC: {OTHER: N}}}}…]}
 
+What `scale` writes is of the kind "scale" and has, instead of workloads,
+
+     "curves": [{"key", "title", "axis", "points": [{"x", "metrics", "samples", "summary", "ratios"}…]}…]
+
 A median is over the rounds; low and high are the lowest and the highest round. A ratio is the median of
 the rounds' own ratios: what a network measured, divided by what OTHER (host or baseline) measured in the same
 round, a moment earlier or later.
@@ -35,7 +39,9 @@ def summarise(workload):
         workload["summary"][network] = {}
         workload["ratios"][network] = {}
         for key in keys:
-            some = [s["values"][key] for s in rounds]
+            some = [s["values"][key] for s in rounds if key in s["values"]]
+            if not some:  # not every network has everything
+                continue
             workload["summary"][network][key] = {"median": statistics.median(some),
                                                  "low": min(some), "high": max(some)}
             found = {other: statistics.median(ratios(workload, key, network, other))
@@ -47,13 +53,27 @@ def summarise(workload):
 def ratios(workload, metric, network, other):
     """Round by round; [] when the other was not measured, or measured nothing."""
     ours = workload["samples"].get(network, [])
-    theirs = {s["round"]: s["values"][metric] for s in workload["samples"].get(other, [])}
-    return [s["values"][metric] / theirs[s["round"]] for s in ours if theirs.get(s["round"])]
+    theirs = {s["round"]: s["values"].get(metric) for s in workload["samples"].get(other, [])}
+    return [s["values"][metric] / theirs[s["round"]] for s in ours
+            if metric in s["values"] and theirs.get(s["round"])]
 
 
 def write(results, stream):
     json.dump(results, stream, indent=1, ensure_ascii=False)
     stream.write("\n")
+
+
+def _look_at_scale(results):
+    for key in ("commit", "machine", "when", "rounds", "seconds", "cpus"):
+        results[key]
+    if not results["networks"] or not results["curves"]:
+        raise ValueError("nothing was measured")
+    for curve in results["curves"]:
+        curve["title"], curve["key"], curve["axis"]
+        for point in curve["points"]:
+            if not isinstance(point["x"], int):
+                raise ValueError(f"{curve['key']}: {point['x']} is no number")
+            summarise(point)
 
 
 def _look(results):
@@ -80,8 +100,8 @@ def _look(results):
                         raise ValueError(f"{workload['key']}: {key} is no number")
 
 
-def read(path, kind="run"):
-    """A file of the given kind, with its summary as it follows from the samples. LabError: it is none."""
+def read(path, kinds=("run",)):
+    """A file of one of the kinds, with its summary as it follows from the samples. LabError: it is none."""
     try:
         with open(path, encoding="utf-8") as f:
             results = json.load(f)
@@ -90,15 +110,17 @@ def read(path, kind="run"):
         raise LabError(f"{path}: {e.strerror}") from None
     except (ValueError, KeyError, TypeError):
         raise LabError(f"{path} holds no results of bench/bench") from None
-    if found != (FORMAT, kind):
-        raise LabError(f"{path} holds a {found[1]} of format {found[0]}, not a {kind} of format {FORMAT}")
-    if kind != "run":
-        return results
+    if found[0] != FORMAT or found[1] not in kinds:
+        raise LabError(f'{path} holds a "{found[1]}" of format {found[0]}, not a '
+                       f'"{kinds[0]}" of format {FORMAT}')
     try:
-        _look(results)
-        for workload in results["workloads"]:
-            summarise(workload)
+        if results["kind"] == "scale":
+            _look_at_scale(results)
+        else:
+            _look(results)
+            for workload in results["workloads"]:
+                summarise(workload)
     except (KeyError, TypeError, ValueError, IndexError, AttributeError) as e:
-        raise LabError(f"{path}: results with something missing or wrong ({type(e).__name__}: {e})") \
+        raise LabError(f"{path}: something is missing or wrong in the results ({type(e).__name__}: {e})") \
             from None
     return results

@@ -5,10 +5,11 @@ a round takes each network once, in an order that changes.
 """
 
 import datetime
+import json
 import os
 
 from slimlab import lab, place, program
-from slimlab.place import NETWORKS, Place
+from slimlab.place import NETWORKS, Place, run_lab
 from slimlab.program import progress
 from slimlab.state import State
 
@@ -45,6 +46,10 @@ class Bed:
         except BaseException:
             self.__exit__(None, None, None)
             raise
+
+    def ctl(self, host, *words):
+        """slimctl --json of a host; its answer."""
+        return json.loads(run_lab(self.state.id, "ctl", host, "--", "--json", *words))
 
     def __exit__(self, kind, error, trace):
         for one in self.places.values():

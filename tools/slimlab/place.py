@@ -68,6 +68,15 @@ def _end_with_us():
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, ctypes.c_ulong(signal.SIGKILL), 0, 0, 0)
 
 
+def run_lab(lab_id, *words):
+    """A verb of tools/lab, to its end; its standard output."""
+    done = subprocess.run([LAB, "--lab", lab_id, *words], stdin=subprocess.DEVNULL,
+                          stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    if done.returncode != 0:
+        raise LabError(done.stderr.strip().removeprefix("lab: "))
+    return done.stdout
+
+
 class Place:
     """One network of a lab: its servers and its clients' container."""
 
@@ -129,6 +138,15 @@ class Place:
         if answer["status"] != 0 or process.poll() is not None:
             self._fail(f"{name} on port {port} cannot be reached ({answer.get('stderr')})", name)
 
+    def idle(self, name):
+        """A container on the clients' host in which nothing happens; returns when it is there."""
+        self.hosts[name] = self.hosts["client"]
+        process = self._start(name, ["sh", "-c", "echo up; exec sleep 1000000"], str(self.client_cpu),
+                              stdout=subprocess.PIPE)
+        if process.stdout.readline() != b"up\n":
+            self._fail(f"{name} does not start", name)
+        return process
+
     def _end(self, names):
         """The lab's down would too, less kindly."""
         ended = [self.processes.pop(n) for n in names if n in self.processes]
@@ -159,23 +177,17 @@ class Place:
             return host_address(host_index(host))
         if name not in self._addresses:
             option = ["--baseline", "--host", host] if self.network.verb == "baseline" else []
-            self._addresses[name] = self._lab("ip", *option, self.full_name(name)).strip()
+            self._addresses[name] = run_lab(self.lab_id, "ip", *option,
+                                            self.full_name(name)).strip()
         return self._addresses[name]
-
-    def _lab(self, *words):
-        done = subprocess.run([LAB, "--lab", self.lab_id, *words], stdout=subprocess.PIPE,
-                              stderr=subprocess.PIPE, text=True)
-        if done.returncode != 0:
-            raise LabError(done.stderr.strip().removeprefix("lab: "))
-        return done.stdout
 
     def cgroup(self, name):
         """What the processes of a container are in, its broker included."""
         if name not in self._cgroups:
             full = self.full_name(name)
             if self.network.slim:
-                shown = json.loads(self._lab("ctl", self.hosts[name], "--", "--json", "endpoint",
-                                             "show", full))
+                shown = json.loads(run_lab(self.lab_id, "ctl", self.hosts[name], "--", "--json",
+                                           "endpoint", "show", full))
                 self._cgroups[name] = shown["endpoint"]["cgroup"]
             else:
                 host = "net" if self.network.verb == "baseline" else self.hosts[name]
