@@ -31,6 +31,8 @@ static bool is_listed(const char *list, const char *word)
 {
         size_t len = strlen(word);
 
+        if (len == 0)
+                return false;
         for (const char *at = list; at; at = strchr(at, ' ')) {
                 at += strspn(at, " ");
                 if (strncmp(at, word, len) == 0 && (at[len] == ' ' || at[len] == '\0'))

@@ -17,16 +17,23 @@ _TICK = os.sysconf("SC_CLK_TCK")
 
 
 def _cgroup(path):
-    """(user, system) seconds."""
+    """(all, user, system) seconds."""
     found = {}
     try:
         with open(f"{path}/cpu.stat") as f:
             for line in f:
                 key, _, value = line.partition(" ")
                 found[key] = int(value) / 1e6
-        return found["user_usec"], found["system_usec"]
+        return found["usage_usec"], found["user_usec"], found["system_usec"]
     except (OSError, KeyError, ValueError) as e:
         raise LabError(f"{path}/cpu.stat has no processor time: {e}") from None
+
+
+def _split(usage, user, system):
+    """All is measured, but user and system are a guess by ticks: all, in their proportion."""
+    usage, user, system = max(0, usage), max(0, user), max(0, system)
+    share = user / (user + system) if user + system > 0 else 0
+    return {"user": usage * share, "system": usage * (1 - share)}
 
 
 def _cores():
@@ -62,8 +69,7 @@ class Meter:
         self.used = None
 
     def _read(self):
-        sides = {side: (_cgroup(whole), sum(_cgroup(broker)) if broker else 0,
-                        _cgroup(broker) if broker else (0, 0))
+        sides = {side: (_cgroup(whole), _cgroup(broker) if broker else (0, 0, 0))
                  for side, (whole, broker) in self._sides.items()}
         return time.monotonic(), sides, _cores()
 
@@ -77,12 +83,12 @@ class Meter:
         now, sides, cores = self._read()
         began, sides_before, cores_before = self._before
         self.used = {"wall": now - began}
-        for side, (whole, broker, parts) in sides.items():
-            whole_before, broker_before, parts_before = sides_before[side]
-            own = [w - p - (wb - pb) for w, p, wb, pb in zip(whole, parts, whole_before,
-                                                            parts_before)]
-            self.used[side] = {"user": max(0, own[0]), "system": max(0, own[1]),
-                               "broker": broker - broker_before}
+        for side, (whole, broker) in sides.items():
+            whole_before, broker_before = sides_before[side]
+            of_all = [now - before for now, before in zip(whole, whole_before)]
+            of_broker = [now - before for now, before in zip(broker, broker_before)]
+            self.used[side] = {**_split(*(a - b for a, b in zip(of_all, of_broker))),
+                               "broker": of_broker[0]}
         self.used["cores"] = {
             str(core): dict(zip(("user", "system", "softirq", "busy"),
                                 (a - b for a, b in zip(now_of, cores_before[core]))))
