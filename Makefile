@@ -20,6 +20,14 @@ demo:
 	@$(MAKE) --no-print-directory all
 	@SLIM_BUILD=$(abspath $(BUILD)) tools/demo
 
+# BENCH_ARGS is for "bench/bench run", such as BENCH_ARGS="--rounds 1 --seconds 1 --workloads rr".
+bench:
+	@tools/install-packages build bench
+	@$(MAKE) --no-print-directory all
+	@SLIM_BUILD=$(abspath $(BUILD)) bench/bench run --json $(BUILD)/bench.json $(BENCH_ARGS)
+	@bench/bench report $(BUILD)/bench.json --dir $(BUILD)/bench-report
+	@echo "Charts are in $(BUILD)/bench-report."
+
 # The smoke tests under Debian's stock 6.1 kernel, in QEMU.
 check-kernel:
 	@tools/install-packages build test kernel
@@ -28,7 +36,7 @@ check-kernel:
 
 # What clang-format would change; tools/check only looks.
 format:
-	find src tests tools -name '*.[ch]' -exec clang-format -i {} +
+	find src tests bench -name '*.[ch]' -exec clang-format -i {} +
 
 install: all
 	meson install -C $(BUILD) --no-rebuild
@@ -36,4 +44,4 @@ install: all
 clean:
 	rm -rf $(BUILD) build-asan
 
-.PHONY: all check check-kernel demo format install clean
+.PHONY: all bench check check-kernel demo format install clean

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-What tools/lab and tools/demo are made of. Standard library only, Python 3.9 and later.
+What tools/lab, tools/demo and bench/bench are made of. Standard library only, Python 3.9 and later.
 
     system     system calls that Python lacks, cgroup2 and bpffs, processes, ip(8)
     state      a lab's directory: who is in it, and the lock around that
@@ -9,6 +9,9 @@ What tools/lab and tools/demo are made of. Standard library only, Python 3.9 and
     daemon     the slimd of each host
     lab        up, down, status: all of the above in order
     cli        the command line
-    bench      the measurements of tools/demo; agent runs inside their containers
+    place      servers and clients over one of several networks; agent runs inside the containers
+    servers    the servers that are measured, clients what measures them
+    program    what tools/demo and bench/bench are as programs
+    demo       the measurements of tools/demo
     proof      what the wire and the devices saw of them
 """

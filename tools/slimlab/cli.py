@@ -26,7 +26,7 @@ USAGE = """tools/lab [--lab ID] [--bin DIR] VERB …
   plain HOST NAME -- CMD…                in a container on the encapsulated path only (the same)
   baseline HOST NAME -- CMD…             in a container on bridge + VXLAN + veth
   host HOST -- CMD…                      on the host itself ("net": another machine of the underlay)
-                                         all four: [--cpus LIST]
+                                         [--cgroup NAME]; all four: [--cpus LIST]
   ip [--family 4|6] NAME                 the overlay address of a name
   ip --baseline NAME [--host HOST]       its address on the baseline
   ctl HOST -- ARGS…                      slimctl of that host
@@ -72,7 +72,9 @@ def _parser():
         p.add_argument("--publish", action="append", default=[])
         p.add_argument("--no-accelerator", action="store_true")
     verb("baseline", "host", "name").add_argument("--cpus")
-    verb("host", "host").add_argument("--cpus")
+    p = verb("host", "host")
+    p.add_argument("--cpus")
+    p.add_argument("--cgroup")
     p = verb("ip", "name")
     p.add_argument("--baseline", action="store_true")
     p.add_argument("--host")
@@ -157,7 +159,7 @@ def _dispatch(args, command):
     if args.verb == "baseline":
         return lab.run_baseline(state, args.host, args.name, command, cpus=args.cpus)
     if args.verb == "host":
-        return lab.run_host(state, args.host, command, cpus=args.cpus)
+        return lab.run_host(state, args.host, command, cpus=args.cpus, cgroup=args.cgroup)
     if args.verb == "ctl":
         return lab.run_ctl(state, args.host, command, build=build)
     if args.verb == "ip":

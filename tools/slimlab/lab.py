@@ -11,8 +11,8 @@ import subprocess
 import time
 
 from . import baseline, daemon, system, underlay
-from .state import (BASE, FAMILIES, HOSTS_MAX, PREFIXES, State, host_address, host_address6,
-                    host_index, labs)
+from .state import (BASE, FAMILIES, HOSTS_MAX, PREFIXES, State, check_name, host_address,
+                    host_address6, host_index, labs)
 from .system import LabError
 
 
@@ -145,9 +145,18 @@ def _programs(state, root, host):
     return f"{state.host_cgroup(root, host)}/programs"
 
 
-def _enter(state, host):
+def _join(state, host, name=None):
+    """This process becomes one of those that the verbs start; name: of a cgroup for it alone."""
+    path = _programs(state, system.cgroup2_root(), host)
+    if name is not None:
+        path += f"/{check_name(name)}"
+        system.cgroup_make(path)
+    system.cgroup_join(path)
+
+
+def _enter(state, host, cgroup=None):
     """This process becomes one of a host's, in its network namespace."""
-    system.cgroup_join(_programs(state, system.cgroup2_root(), host))
+    _join(state, host, cgroup)
     system.enter_netns(state.netns(host))
 
 
@@ -188,15 +197,16 @@ def run_ctl(state, host, args, build=None):
     system.exec_program([slimctl, "--run-dir", state.run_dir(host)] + args)
 
 
-def run_host(state, host, argv, cpus=None):
-    """Becomes the program, in the host's namespace, or in that of the underlay ("net")."""
+def run_host(state, host, argv, cpus=None, cgroup=None):
+    """Becomes the program, in the host's namespace, or in that of the underlay ("net"). cgroup: the
+    name of one of its own."""
     with state.locked():
         if host == underlay.MIDDLE:
             state.check_up()
         else:
             state.check_host(host)
     wanted = system.parse_cpus(cpus) if cpus is not None else None
-    _enter(state, host)
+    _enter(state, host, cgroup)
     if wanted:
         os.sched_setaffinity(0, wanted)
     system.exec_program(argv)
@@ -211,7 +221,7 @@ def run_baseline(state, host, name, argv, cpus=None):
         baseline.ensure_host(state, host)
         lock = baseline.claim(state, name)
     # Not a process of the host: there is no Slim where the baseline is used.
-    system.cgroup_join(_programs(state, system.cgroup2_root(), underlay.MIDDLE))
+    _join(state, underlay.MIDDLE, name)
     try:
         return baseline.run(state, host, name, address, argv, wanted)
     finally:

@@ -1,0 +1,150 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+The command line of bench/bench. Errors are one line; exit status 1, and 2 for a wrong command line.
+"""
+
+import os
+import sys
+
+from slimlab import lab, place, program
+from slimlab.program import between
+from slimlab.system import LabError
+
+from . import compare, report, results, runner, scale, workloads
+
+USAGE = """bench/bench VERB …
+
+  run --json FILE          measure, and write the results there
+      [--networks LIST]    of host, baseline, plain and slim, with commas between (all)
+      [--workloads LIST]   keys and groups of `list`, with commas between (all)
+      [--rounds N]         how often each measurement is taken (4); a multiple of the networks'
+                           number has each of them first, second and last equally often
+      [--seconds N]        how long one takes (2)
+      [--load PERCENT]     of the fixed rates (100): less on a slow machine
+      [--within]           servers and clients on one host, not on two
+      [--bin DIR]          the build directory
+  scale --json FILE        measure how it goes on with more endpoints, listeners, connections and
+                           containers, and write the results there
+      [--curves LIST]      of endpoints, listeners, connections and containers (all)
+      [--max N]            no point above N
+      [--networks LIST]    of those above (host, baseline and slim)
+      [--rounds N] [--seconds N] [--bin DIR]   as above (4, 1)
+  report FILE [--dir DIR]  results as Markdown on standard output; with --dir, report.md and
+                           charts there
+  compare OLD NEW [--all]  what became clearly worse or better between two runs; exit status 1 when
+                           something became worse, 2 when they cannot be compared
+  list                     the workloads
+
+docs/bench.md says what is measured and how."""
+
+
+def _parser():
+    parser = program.Parser(prog="bench", hint="bench/bench", usage=USAGE)
+    parser.add_argument("--help", "-h", action="store_true")
+    verbs = parser.add_subparsers(dest="verb", metavar="VERB",
+                                  parser_class=lambda **kw: program.Parser(
+                                      hint="bench/bench", **{**kw, "prog": "bench"}))
+    p = verbs.add_parser("run")
+    p.add_argument("--json", metavar="FILE", required=True)
+    p.add_argument("--networks", default=",".join(place.NETWORKS))
+    p.add_argument("--workloads", default=",".join(workloads.GROUPS))
+    p.add_argument("--rounds", type=between(1, 1000), default=4)
+    p.add_argument("--seconds", type=between(1, 3600), default=2)
+    p.add_argument("--load", type=between(1, 1000), default=100)
+    p.add_argument("--within", action="store_true")
+    p.add_argument("--bin", metavar="DIR")
+    p = verbs.add_parser("scale")
+    p.add_argument("--json", metavar="FILE", required=True)
+    p.add_argument("--curves", default=",".join(scale.CURVES))
+    p.add_argument("--max", type=between(1, 1000000), default=1000000)
+    p.add_argument("--networks", default=",".join(scale.NETWORKS))
+    p.add_argument("--rounds", type=between(1, 1000), default=4)
+    p.add_argument("--seconds", type=between(1, 3600), default=1)
+    p.add_argument("--bin", metavar="DIR")
+    p = verbs.add_parser("report")
+    p.add_argument("file")
+    p.add_argument("--dir")
+    p = verbs.add_parser("compare")
+    p.add_argument("old")
+    p.add_argument("new")
+    p.add_argument("--all", action="store_true")
+    verbs.add_parser("list")
+    return parser
+
+
+def _prepare(args, programs):
+    """What has to be there before a lab is; the build directory."""
+    program.need_root()
+    build = os.path.abspath(args.bin or lab.default_build())
+    program.check_build(build)
+    program.check_programs(programs, "bench")
+    program.clear_leftovers(runner.PREFIX)
+    return build
+
+
+def _open(path):
+    """Now, and not when half an hour is over."""
+    try:
+        return open(path, "w", encoding="utf-8")
+    except OSError as e:
+        raise LabError(f"{path}: {e.strerror}") from None
+
+
+def _run(args):
+    programs = sorted({p for w in args.workloads for p in w.programs})
+    build = _prepare(args, programs)
+    with _open(args.json) as stream:
+        found = runner.run(args.networks, args.workloads, args.rounds, args.within,
+                           workloads.Settings(args.seconds, build, args.load))
+        results.write(found, stream)
+    print(report.markdown(found), end="")
+    return 0
+
+
+def _scale(args):
+    build = _prepare(args, ["bpftool"])
+    with _open(args.json) as stream:
+        found = scale.run(args.networks, args.curves, args.rounds, args.max,
+                          workloads.Settings(args.seconds, build))
+        results.write(found, stream)
+    print(report.markdown(found), end="")
+    return 0
+
+
+def _report(args):
+    found = results.read(args.file, ("run", "scale"))
+    if args.dir:
+        report.write(found, args.dir)
+    else:
+        print(report.markdown(found), end="")
+    return 0
+
+
+def _compare(args):
+    found = compare.changes(results.read(args.old), results.read(args.new))
+    print(compare.text(found, args.all))
+    return 1 if any(c.verdict == "worse" for c in found) else 0
+
+
+def _list(args):
+    for w in workloads.WORKLOADS.values():
+        print(f"{w.key:21} {w.group:12} {w.title}{f', {w.rate:,}/s' if w.rate else ''}")
+    return 0
+
+
+def main(argv):
+    parser = _parser()
+    args = parser.parse_args(argv)
+    if args.help or args.verb is None:
+        (sys.stdout if args.help else sys.stderr).write(USAGE + "\n")
+        return 0 if args.help else 2
+    for option, parse in (("networks", lambda t: place.parse_networks(t, place.NETWORKS)),
+                          ("workloads", workloads.parse), ("curves", scale.parse)):
+        if hasattr(args, option):
+            try:
+                setattr(args, option, parse(getattr(args, option)))
+            except ValueError as e:
+                parser.error(f"--{option}: {e}")
+    verbs = {"run": _run, "scale": _scale, "report": _report, "compare": _compare, "list": _list}
+    return program.run("bench", lambda: verbs[args.verb](args),
+                       failure=2 if args.verb == "compare" else 1)

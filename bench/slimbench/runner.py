@@ -1,0 +1,123 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+Runs workloads, one after another. A workload's servers are there on all networks while its rounds last;
+a round takes each network once, in an order that changes.
+"""
+
+import datetime
+import json
+import os
+
+from slimlab import lab, place, program
+from slimlab.place import NETWORKS, Place, run_lab
+from slimlab.program import progress
+from slimlab.state import State
+
+from . import cpu, machine, order, results
+from .workloads import all_metrics
+
+PREFIX = "bench"
+
+
+class Bed:
+    """A lab of our own, with a place for each network, while the block runs."""
+
+    def __init__(self, networks, build, within=False, hosts=2):
+        self.networks = networks
+        self.build = build
+        self.hosts = hosts
+        self.server_host = "h1" if within else "h2"
+        self.state = State(program.lab_id(PREFIX))
+        self.cpus = place.pick_cpus()
+        self.places = {}
+
+    def __enter__(self):
+        try:
+            progress("bringing the lab up")
+            lab.up(self.state, self.hosts, any(NETWORKS[n].slim for n in self.networks), self.build)
+            directory = f"{self.state.dir}/bench"  # goes with the lab; nginx's worker, nobody, reads there
+            os.mkdir(directory, 0o755)
+            for network in self.networks:
+                progress(f"starting clients: {network}")
+                one = self.places[network] = Place(self.state.id, network, directory, self.cpus,
+                                                   self.server_host)
+                one.start_clients()
+            return self
+        except BaseException:
+            self.__exit__(None, None, None)
+            raise
+
+    def ctl(self, host, *words):
+        """slimctl --json of a host; its answer."""
+        return json.loads(run_lab(self.state.id, "ctl", host, "--", "--json", *words))
+
+    def __exit__(self, kind, error, trace):
+        for one in self.places.values():
+            one.stop()
+        lab.down(self.state)
+
+
+def rate_of(workload, settings):
+    return workload.rate * settings.load // 100
+
+
+def measure_once(workload, one, settings):
+    """One sample: the workload's own numbers, and processor time by its work."""
+    with cpu.Meter(one, workload.server.name) as meter:
+        values = workload.run(one, settings, rate_of(workload, settings))
+    work = values.pop("work")
+    for side in ("server", "client"):
+        values[f"{side}_cpu"] = sum(meter.used[side].values()) * workload.per / work
+    soft = sum(core["softirq"] for core in meter.used["cores"].values())
+    values["softirq"] = soft * workload.per / work
+    return {"values": values, "cpu": {**meter.used, "work": work}}
+
+
+def _measure(workload, bed, settings, rounds, where):
+    samples = {n: [] for n in bed.networks}
+    for network in bed.networks:
+        progress(f"{where}: starting servers, {network}")
+        one = bed.places[network]
+        one.serve(workload.server.name, workload.server.argv(one, settings.build),
+                  workload.server.port)
+    for r in range(rounds):
+        for network in order.order_of(r, bed.networks):
+            progress(f"{where}, round {r + 1} of {rounds}: {workload.title}, {network}")
+            sample = measure_once(workload, bed.places[network], settings)
+            samples[network].append({"round": r, **sample})
+    for one in bed.places.values():
+        one.end(workload.server.name)
+    return samples
+
+
+def _describe(workload, samples, settings):
+    rate = rate_of(workload, settings)
+    title = f"{workload.title}, {rate:,}/s" if rate else workload.title
+    described = {"key": workload.key, "title": title, "group": workload.group, "rate": rate,
+                 "work": workload.work,
+                 "metrics": [vars(m) for m in all_metrics(workload)], "samples": samples}
+    results.summarise(described)
+    return described
+
+
+def header(kind, bed, seconds, within):
+    return {"format": results.FORMAT, "kind": kind, **machine.commit(),
+            "machine": machine.describe(),
+            "when": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+            "seconds": seconds, "within": within,
+            "cpus": {"server": bed.cpus[0], "client": bed.cpus[1]},
+            "networks": [{"key": n, "title": NETWORKS[n].title, "ours": NETWORKS[n].ours}
+                         for n in bed.networks]}
+
+
+def run(networks, workloads, rounds, within, settings):
+    """All of it; the results."""
+    measured = []
+    with Bed(networks, settings.build, within) as bed:
+        found = {**header("run", bed, settings.seconds, within), "rounds": rounds,
+                 "load": settings.load}
+        for k, workload in enumerate(workloads, 1):
+            samples = _measure(workload, bed, settings, rounds, f"{k} of {len(workloads)}")
+            measured.append(_describe(workload, samples, settings))
+    progress("")
+    return {**found, "workloads": measured}
