@@ -94,12 +94,13 @@ static __always_inline bool addr_is_loopback(const union slim_addr *a)
 }
 
 /*
- * The port on the wire for a connection to (endpoint, virtual port): one of port_count, so that
- * two hosts are not limited to one ephemeral range of connections.
+ * The port on the wire for a connection from one endpoint to (another, virtual port): one of
+ * port_count, so that each of a host's containers has an ephemeral range of connections to each
+ * server, as it would have by its own address.
  */
-static __always_inline __u16 slim_port_of(__u32 endpoint, __u16 port)
+static __always_inline __u16 slim_port_of(__u32 from, __u32 to, __u16 port)
 {
-        __u32 h = (endpoint * 0x9e3779b1U) ^ (port * 0x85ebca6bU);
+        __u32 h = (from * 0xc2b2ae35U) ^ (to * 0x9e3779b1U) ^ (port * 0x85ebca6bU);
 
         h ^= h >> 15;
         h *= 0x2c1b3c6dU;

@@ -137,7 +137,7 @@ static __always_inline enum verdict directly(struct bpf_sock_addr *ctx, bool v4,
                 return refuse(EADDRNOTAVAIL, SLIM_REASON_CONNECT_NO_SOURCE);
         s->peer_endpoint = endpoint;
         s->peer_port = d->port;
-        d->port = slim_port_of(endpoint, d->port);
+        d->port = slim_port_of(s->endpoint, endpoint, d->port);
         d->addr = *host;
         return REWRITTEN;
 }

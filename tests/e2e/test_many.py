@@ -5,6 +5,7 @@ same with SYN cookies for all, where the server's kernel keeps nothing between S
 """
 
 import contextlib
+import contextlib
 import os
 import pathlib
 import subprocess
@@ -168,3 +169,26 @@ def test_syn_cookies(lab, server, client, address, family):
             wait_until(lambda: lab.ctl("h1", "status")["maps"]["syns"] == 0, "no SYN to be left")
         finally:
             setting(1)
+
+
+def test_each_container_has_a_range_of_ports(lab, server):
+    """Clients on one host do not take the source ports of one another."""
+    ports = 60
+    lab.host("h2", "sysctl", "-qw", f"net.ipv4.ip_local_port_range=40000 {40000 + ports - 1}")
+    with contextlib.ExitStack() as stack:
+        clients = [stack.enter_context(Remote.slim(lab, "h2", f"many{i}")) for i in range(4)]
+        server.do("l = listen('0.0.0.0', 6004, backlog=512)")
+        for c in clients:
+            c.do(f"""
+held, refused = [], ''
+try:
+    while len(held) <= {ports}:
+        held.append(connect('{lab.ip('server')}', 6004))
+except OSError as e:
+    refused = errno.errorcode[e.errno]
+""")
+            assert c("refused") == "EADDRNOTAVAIL"
+        # Each all of it, unless chance has given two of them one Slim port: that is 1 in 40.
+        assert sorted(c("len(held)") for c in clients)[-2:] == [ports, ports]
+        server.do("l.close()")
+    lab.host("h2", "sysctl", "-qw", "net.ipv4.ip_local_port_range=32768 60999")
