@@ -10,7 +10,8 @@ import dataclasses
 import math
 from xml.sax.saxutils import escape
 
-COLOURS = {"host": "#5f6670", "baseline": "#c2574f", "plain": "#d9a441", "slim": "#2d6fb4"}
+COLOURS = {"host": "#5f6670", "baseline": "#c2574f", "plain": "#d9a441", "slim-slow": "#7fb2dd",
+           "slim": "#2d6fb4"}
 _FURTHER = ("#4f9d69", "#8064a2", "#3fa7b5", "#a0522d")
 
 # Of a stack, from the bottom: how much of the network's colour is left.

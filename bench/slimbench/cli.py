@@ -15,7 +15,8 @@ from . import compare, report, results, runner, scale, workloads
 USAGE = """bench/bench VERB …
 
   run --json FILE          measure, and write the results there
-      [--networks LIST]    of host, baseline, plain and slim, with commas between (all)
+      [--networks LIST]    of host, baseline, plain, slim-slow (without the accelerator) and
+                           slim, with commas between (all but slim-slow)
       [--workloads LIST]   keys and groups of `list`, with commas between (all)
       [--rounds N]         how often each measurement is taken (4); a multiple of the networks'
                            number has each of them first, second and last equally often
@@ -46,7 +47,7 @@ def _parser():
                                       hint="bench/bench", **{**kw, "prog": "bench"}))
     p = verbs.add_parser("run")
     p.add_argument("--json", metavar="FILE", required=True)
-    p.add_argument("--networks", default=",".join(place.NETWORKS))
+    p.add_argument("--networks", default=",".join(place.USUAL))
     p.add_argument("--workloads", default=",".join(workloads.GROUPS))
     p.add_argument("--rounds", type=between(1, 1000), default=4)
     p.add_argument("--seconds", type=between(1, 3600), default=2)

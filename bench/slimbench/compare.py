@@ -2,15 +2,16 @@
 """
 Two runs: what became clearly worse, or better.
 
-Absolute figures of two runs say little, since the machine was another or had other things to do. What is
-compared is, round by round, the ratio to host networking in the same round (to the baseline in runs without
-host; the figure itself in runs with neither). It is turned so that less is better.
+Absolute figures of two runs say little, since the machine was another or had other things to do. What
+is compared is, round by round, the ratio to host networking in the same round (to the baseline in runs
+without host; the figure itself in runs with neither). It is turned so that less is better.
 
-Clearly worse: the new median exceeds the old one by more than 5 %, and by more than their noise. A run's noise
-is its spread times 2/√rounds: as much as the spread with 4 rounds, and half of it with 16, since the median of
-more rounds wanders less. The spread is what lies between the lowest and the highest round, without the highest
-and the lowest eighth of them (with fewer than eight none is left out). The noise of two runs is the sum of both.
-With no change at all, and normally distributed rounds, a figure becomes clearly worse once in two thousand times.
+Clearly worse: the new median exceeds the old one by more than 5 %, and by more than their noise. A run's
+noise is its spread times 2/√rounds: as much as the spread with 4 rounds, and half of it with 16, since
+the median of more rounds wanders less. The spread is what lies between the lowest and the highest round,
+without the highest and the lowest eighth of them (with fewer than eight none is left out). The noise of
+two runs is the sum of both. With no change at all, and normally distributed rounds, fewer than one
+figure in a thousand becomes clearly worse.
 """
 
 import dataclasses

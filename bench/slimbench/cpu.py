@@ -56,7 +56,7 @@ class Meter:
         {"wall", "server": {"user", "system", "broker"}, "client": {…},
          "cores": {CORE: {"user", "system", "softirq", "busy"}}, "others"}
 
-    others: what kept the cores busy beside the two sides, soft interrupts that nobody ran among it. broker: of Slim's broker of that side (user and system), which is in neither of the other two.
+    others: what kept the cores busy beside the two sides. broker: of Slim's broker of that side (user and system), which is in neither of the other two.
     """
 
     def __init__(self, place, server):
