@@ -16,7 +16,7 @@
 #include "basic/alloc.h"
 #include "basic/fd.h"
 #include "basic/log.h"
-#include "log.h"
+#include "log-protocol.h"
 #include "net.h"
 #include "verbs.h"
 

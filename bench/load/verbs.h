@@ -26,6 +26,6 @@ int run_crowd(const struct options *o);
 int run_http(const struct options *o);
 int run_cache(const struct options *o);
 
-/* log-server.c, log.c: the log broker and its load */
+/* log-server.c, log-load.c: the log broker and its load */
 int run_log_server(const struct options *o);
 int run_log(const struct options *o);

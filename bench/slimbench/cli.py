@@ -83,33 +83,40 @@ def _prepare(args, programs):
     return build
 
 
-def _open(path):
-    """Now, and not when half an hour is over."""
+def _check_writable(path):
+    """Now, and not when half an hour is over; what is in the file stays there until then."""
+    there = os.path.exists(path)
     try:
-        return open(path, "w", encoding="utf-8")
+        with open(path, "a", encoding="utf-8"):
+            pass
+        if not there:
+            os.unlink(path)
     except OSError as e:
         raise LabError(f"{path}: {e.strerror}") from None
+
+
+def _finish(found, path):
+    with open(path, "w", encoding="utf-8") as stream:
+        results.write(found, stream)
+    print(report.markdown(found), end="")
+    return 0
 
 
 def _run(args):
     programs = sorted({p for w in args.workloads for p in w.programs})
     build = _prepare(args, programs)
-    with _open(args.json) as stream:
-        found = runner.run(args.networks, args.workloads, args.rounds, args.within,
-                           workloads.Settings(args.seconds, build, args.load))
-        results.write(found, stream)
-    print(report.markdown(found), end="")
-    return 0
+    _check_writable(args.json)
+    found = runner.run(args.networks, args.workloads, args.rounds, args.within,
+                       workloads.Settings(args.seconds, build, args.load))
+    return _finish(found, args.json)
 
 
 def _scale(args):
     build = _prepare(args, ["bpftool"])
-    with _open(args.json) as stream:
-        found = scale.run(args.networks, args.curves, args.rounds, args.max,
-                          workloads.Settings(args.seconds, build))
-        results.write(found, stream)
-    print(report.markdown(found), end="")
-    return 0
+    _check_writable(args.json)
+    found = scale.run(args.networks, args.curves, args.rounds, args.max,
+                      workloads.Settings(args.seconds, build))
+    return _finish(found, args.json)
 
 
 def _report(args):

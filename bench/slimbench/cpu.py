@@ -37,15 +37,15 @@ def _split(usage, user, system):
 
 
 def _cores():
-    """{core: (user, system, soft interrupts, busy)} seconds. busy: all but idle, waiting, stolen."""
+    """{core: (user, system, soft interrupts, busy)} seconds. busy: all but idle and waiting."""
     found = {}
     with open("/proc/stat") as f:
         for line in f:
             fields = line.split()
             if fields[0].startswith("cpu") and fields[0] != "cpu":
-                user, nice, system, idle, wait, irq, soft = [int(n) / _TICK for n in fields[1:8]]
+                user, nice, system, _, _, irq, soft, stolen = [int(n) / _TICK for n in fields[1:9]]
                 found[int(fields[0][3:])] = (user + nice, system, soft,
-                                             user + nice + system + irq + soft)
+                                             user + nice + system + irq + soft + stolen)
     return found
 
 
@@ -56,7 +56,8 @@ class Meter:
         {"wall", "server": {"user", "system", "broker"}, "client": {…},
          "cores": {CORE: {"user", "system", "softirq", "busy"}}, "others"}
 
-    others: what kept the cores busy beside the two sides. broker: of Slim's broker of that side (user and system), which is in neither of the other two.
+    broker: of Slim's broker of that side, which is in neither of the other two. others: what kept the
+    cores busy beside the two sides, or took them from this machine, where it is a virtual one.
     """
 
     def __init__(self, place, server):

@@ -87,8 +87,9 @@ def _processors(results, group):
 
 
 def _others(results):
-    return statistics.median(s["cpu"]["others"] / s["cpu"]["wall"] for w in results["workloads"]
-                             for samples in w["samples"].values() for s in samples)
+    found = [s["cpu"]["others"] / s["cpu"]["wall"] for w in results["workloads"]
+             for samples in w["samples"].values() for s in samples]
+    return f"{statistics.median(found):.1f} cores busy in the median, {max(found):.1f} at most."
 
 
 def _machine(results):
@@ -107,7 +108,7 @@ def _head(results):
             f"half of what lies between the lowest and the highest round. A ratio is the median of the "
             f"rounds' own ratios. Servers on CPU {results['cpus']['server']}, clients on CPU "
             f"{results['cpus']['client']}. ↑: higher is better, ↓: lower is better. Meanwhile something "
-            f"else kept {_others(results):.1f} cores busy."]
+            f"else kept {_others(results)}"]
 
 
 def _scale_head(results):

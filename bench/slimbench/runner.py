@@ -14,9 +14,12 @@ from slimlab.program import progress
 from slimlab.state import State
 
 from . import cpu, machine, order, results
-from .workloads import all_metrics
+from .workloads import NoRoom, all_metrics
 
 PREFIX = "bench"
+
+# How often a fixed load is tried that could not be made because the machine was busy with something else.
+ATTEMPTS = 3
 
 
 class Bed:
@@ -61,10 +64,20 @@ def rate_of(workload, settings):
     return workload.rate * settings.load // 100
 
 
+def _run(workload, one, settings):
+    """The workload's numbers, and who used the processors."""
+    for attempts_left in range(ATTEMPTS - 1, -1, -1):
+        try:
+            with cpu.Meter(one, workload.server.name) as meter:
+                return workload.run(one, settings, rate_of(workload, settings)), meter
+        except NoRoom:
+            if not attempts_left:
+                raise
+
+
 def measure_once(workload, one, settings):
     """One sample: the workload's own numbers, and processor time by its work."""
-    with cpu.Meter(one, workload.server.name) as meter:
-        values = workload.run(one, settings, rate_of(workload, settings))
+    values, meter = _run(workload, one, settings)
     work = values.pop("work")
     for side in ("server", "client"):
         values[f"{side}_cpu"] = sum(meter.used[side].values()) * workload.per / work

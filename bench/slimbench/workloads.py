@@ -135,8 +135,12 @@ def _wrk(page, close, connections):
     return run
 
 
+class NoRoom(LabError):
+    """The machine had something else to do, or is too slow."""
+
+
 def _no_room(found, rate, place):
-    raise LabError(f"{found['total']} were done over {place.network.key}: this machine has no room for "
+    raise NoRoom(f"{found['total']} were done over {place.network.key}: this machine has no room for "
                    f"{rate} a second now (--load makes it less)")
 
 

@@ -18,7 +18,7 @@
 #include "basic/fd.h"
 #include "basic/log.h"
 #include "drive.h"
-#include "log.h"
+#include "log-protocol.h"
 #include "net.h"
 #include "verbs.h"
 
