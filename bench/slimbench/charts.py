@@ -8,6 +8,7 @@ network.
 
 import dataclasses
 import math
+import textwrap
 from xml.sax.saxutils import escape
 
 COLOURS = {"host": "#5f6670", "baseline": "#c2574f", "plain": "#d9a441", "slim-slow": "#7fb2dd",
@@ -17,9 +18,9 @@ _FURTHER = ("#4f9d69", "#8064a2", "#3fa7b5", "#a0522d")
 # Of a stack, from the bottom: how much of the network's colour is left.
 _SHADES = (1.0, 0.65, 0.35)
 
-WIDTH, HEIGHT, MARGIN = 280, 210, 12
-TOP, BOTTOM, LEFT = 40, 34, 8
-COLUMNS = 4
+WIDTH, HEIGHT, MARGIN = 280, 220, 12
+TOP, BOTTOM, LEFT = 52, 34, 8
+COLUMNS, TITLE_WIDTH = 4, 40
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,10 +53,12 @@ def _text(x, y, text, size=11, anchor="middle", weight="normal"):
             f'font-weight="{weight}">{escape(text)}</text>')
 
 
-def _fitted(text, size, width):
-    """Cut where it would not fit; the report's table has it in full."""
-    room = int(width / (size * 0.6))
-    return text if len(text) <= room else text[:room - 1] + "…"
+def _title(x, y, title, unit):
+    """Two lines for a title, and one for its unit."""
+    lines = textwrap.wrap(title, TITLE_WIDTH, max_lines=2, placeholder=" …")
+    return [_text(x + MARGIN, y + 14 + 13 * k, line, 11, "start", "bold")
+            for k, line in enumerate(lines)] \
+        + [_text(x + MARGIN, y + 14 + 13 * len(lines), unit, 10, "start")]
 
 
 def _panel(panel, x, y, networks):
@@ -64,8 +67,7 @@ def _panel(panel, x, y, networks):
     base, room = y + HEIGHT - BOTTOM, HEIGHT - TOP - BOTTOM - 14
     step = inside / max(1, len(panel.bars))
     wide, small = min(step * 0.72, 46), 10 if len(panel.bars) <= 6 else 7
-    lines = [_text(x + MARGIN, y + 14, _fitted(panel.title, 11, WIDTH - MARGIN), 11, "start", "bold"),
-             _text(x + MARGIN, y + 28, panel.unit, 10, "start")]
+    lines = _title(x, y, panel.title, panel.unit)
     for k, bar in enumerate(panel.bars):
         left = x + MARGIN + LEFT + k * step + (step - wide) / 2
         top = base
@@ -110,8 +112,7 @@ def _line_panel(panel, x, y, networks):
         across = (_log(k) - first) / (last - first) if last > first else 0.5
         return left + across * inside, base - v / highest * room
 
-    lines = [_text(x + MARGIN, y + 14, _fitted(panel.title, 11, WIDTH - MARGIN), 11, "start", "bold"),
-             _text(x + MARGIN, y + 28, panel.unit, 10, "start"),
+    lines = _title(x, y, panel.title, panel.unit) + [
              f'<path d="M{x + MARGIN} {base}h{WIDTH - 2 * MARGIN}" stroke="#000"/>']
     lines += [_text(place(k, 0)[0], base + 13, f"{k:,}", 9) for k in sorted({k for k, _ in points})]
     for network, line in panel.lines.items():
@@ -130,7 +131,8 @@ def chart(panels, networks, legend=""):
     """A whole SVG document."""
     columns = min(COLUMNS, len(panels)) or 1
     rows = -(-len(panels) // columns)
-    width, height = columns * WIDTH, rows * HEIGHT + (24 if legend else 0)
+    width = max(columns, 3 if legend else 1) * WIDTH  # a legend takes that much
+    height = rows * HEIGHT + (24 if legend else 0)
     lines = [f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" '
              f'viewBox="0 0 {width} {height}" font-family="sans-serif">',
              f'<rect width="{width}" height="{height}" fill="#fff"/>']
