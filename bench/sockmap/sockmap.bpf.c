@@ -4,6 +4,7 @@
  * socket's send() into the other's receive queue, with TCP left out. No part of Slim.
  */
 #include <linux/bpf.h>
+
 #include <bpf/bpf_helpers.h>
 
 #define AF_INET 2
