@@ -10,7 +10,7 @@ from slimlab import lab, place, program
 from slimlab.program import between
 from slimlab.system import LabError
 
-from . import compare, report, results, runner, scale, workloads
+from . import compare, programs, report, results, runner, scale, workloads
 
 USAGE = """bench/bench VERB …
 
@@ -34,6 +34,8 @@ USAGE = """bench/bench VERB …
                            charts there
   compare OLD NEW [--all]  what became clearly worse or better between two runs; exit status 1 when
                            something became worse, 2 when they cannot be compared
+  programs [--bin DIR]     which of Slim's BPF programs run for a round trip and for a connection, how
+                           often and for how long
   list                     the workloads
 
 docs/bench.md says what is measured and how."""
@@ -69,6 +71,7 @@ def _parser():
     p.add_argument("old")
     p.add_argument("new")
     p.add_argument("--all", action="store_true")
+    verbs.add_parser("programs").add_argument("--bin", metavar="DIR")
     verbs.add_parser("list")
     return parser
 
@@ -134,6 +137,12 @@ def _compare(args):
     return 1 if any(c.verdict == "worse" for c in found) else 0
 
 
+def _programs(args):
+    build = _prepare(args, ["bpftool"])
+    print(programs.markdown(programs.run(build)), end="")
+    return 0
+
+
 def _list(args):
     for w in workloads.WORKLOADS.values():
         print(f"{w.key:21} {w.group:12} {w.title}{f', {w.rate:,}/s' if w.rate else ''}")
@@ -153,6 +162,7 @@ def main(argv):
                 setattr(args, option, parse(getattr(args, option)))
             except ValueError as e:
                 parser.error(f"--{option}: {e}")
-    verbs = {"run": _run, "scale": _scale, "report": _report, "compare": _compare, "list": _list}
+    verbs = {"run": _run, "scale": _scale, "report": _report, "compare": _compare, "programs": _programs,
+             "list": _list}
     return program.run("bench", lambda: verbs[args.verb](args),
                        failure=2 if args.verb == "compare" else 1)

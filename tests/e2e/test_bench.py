@@ -323,3 +323,19 @@ def test_scale(tmp_path):
     assert bench("report", path, "--dir", tmp_path / "r").returncode == 0
     assert ElementTree.parse(tmp_path / "r" / "endpoints.svg").getroot().tag.endswith("}svg")
     assert bench("compare", path, path).returncode == 2
+
+
+def test_programs():
+    """On an open connection a packet costs one look at it when it arrives, and nothing else runs."""
+    done = bench("programs")
+    assert done.returncode == 0, done.stderr
+    rows = [[cell.strip(" `") for cell in line.split("|")[1:-1]]
+            for line in done.stdout.splitlines()[2:]]
+    open_connection = [r for r in rows if r[:2] == ["slim", "a round trip on an open connection"]]
+    assert [r[2] for r in open_connection] == ["slim_ingress"], done.stdout
+    assert 1.9 < float(open_connection[0][3]) < 2.5
+    one = {r[2]: float(r[3]) for r in rows if r[0] == "slim" and r[1].startswith("a connection")}
+    assert {"slim_connect4", "slim_steer", "slim_sockops", "slim_release"} <= set(one), done.stdout
+    # Not for what is none of Slim's: no name is changed, no port is taken.
+    other = {r[2] for r in rows if r[0] == "host" and r[1].startswith("a connection")}
+    assert other == {"slim_connect4", "slim_ingress", "slim_steer", "slim_sockops"}, done.stdout

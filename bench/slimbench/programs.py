@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+Which of Slim's BPF programs run for a round trip on an open connection and for a new connection, how
+often, and for how long: of Slim containers on two hosts, and of processes of the hosts themselves.
+"""
+
+import contextlib
+import json
+import pathlib
+import subprocess
+
+from slimlab import clients, servers
+from slimlab.program import progress
+from slimlab.system import LabError
+
+from . import runner
+
+SWITCH = pathlib.Path("/proc/sys/kernel/bpf_stats_enabled")
+
+ROUND_TRIPS = 20000
+CONNECTIONS = 2000
+
+# (what is done, how often, how). A tenth more are made than are asked for (bench/load/one.c).
+ACTS = (
+    ("a round trip on an open connection", ROUND_TRIPS + ROUND_TRIPS // 10,
+     lambda place, build: clients.load(place, build, "ping", "echo", servers.ECHO,
+                                       "--count", ROUND_TRIPS)),
+    ("a connection, from socket() to close()", CONNECTIONS + CONNECTIONS // 10,
+     lambda place, build: clients.load(place, build, "connect", "accept", servers.ACCEPT,
+                                       "--count", CONNECTIONS)),
+)
+
+
+@contextlib.contextmanager
+def counting():
+    """The kernel counts runs and their time, which takes some time itself."""
+    before = SWITCH.read_text()
+    SWITCH.write_text("1")
+    try:
+        yield
+    finally:
+        SWITCH.write_text(before)
+
+
+def loaded():
+    """{id: (name, runs, nanoseconds)} of all Slim programs of this machine."""
+    done = subprocess.run(["bpftool", "-j", "prog", "show"], stdout=subprocess.PIPE,
+                          stderr=subprocess.PIPE, text=True)
+    if done.returncode != 0:
+        raise LabError(f"bpftool: {done.stderr.strip()}")
+    return {p["id"]: (p["name"], p.get("run_cnt", 0), p.get("run_time_ns", 0))
+            for p in json.loads(done.stdout) if p.get("name", "").startswith("slim_")}
+
+
+def moved(before, after, ours):
+    """{name: (runs, nanoseconds)} of those of ours that ran."""
+    found = {}
+    for number, (name, runs, time) in after.items():
+        if number in ours:
+            _, old_runs, old_time = before.get(number, (name, 0, 0))
+            n, t = found.get(name, (0, 0))
+            found[name] = n + runs - old_runs, t + time - old_time
+    return {name: v for name, v in found.items() if v[0]}
+
+
+def run(build):
+    """[(network, what, {program: (runs, ns) for each})]."""
+    others = set(loaded())
+    rows = []
+    with runner.Bed(["host", "slim"], build) as bed, counting():
+        ours = set(loaded()) - others
+        for place in bed.places.values():
+            place.serve("echo", servers.echo(place, build), servers.ECHO)
+            place.serve("accept", servers.accept(place, build), servers.ACCEPT)
+        for key in ("slim", "host"):
+            for what, times, act in ACTS:
+                progress(f"{what}, {key}")
+                act(bed.places[key], build)  # all is as it stays: caches, queues
+                before = loaded()
+                act(bed.places[key], build)
+                found = moved(before, loaded(), ours)
+                # A program that ran for something else, now and then, is none of this.
+                rows.append((key, what, {name: (runs / times, time / runs)
+                                         for name, (runs, time) in sorted(found.items())
+                                         if runs > times / 20}))
+    progress("")
+    return rows
+
+
+def markdown(rows):
+    lines = ["| | | program | runs | ns each |", "|---|---|---|---|---|"]
+    for network, what, found in rows:
+        for name, (runs, time) in found.items() or [("none", (0, 0))]:
+            lines.append(f"| {network} | {what} | {name if name == 'none' else f'`{name}`'} | "
+                         f"{runs:.2f} | {time:.0f} |")
+    return "\n".join(lines) + "\n"
