@@ -147,6 +147,8 @@ def changes(before, after):
 @pytest.mark.parametrize("uid", [0, 65534])
 def test_fuzz(lab, visitor, uid, kinds):
     assert serves(lab, visitor)
+    wait_until(lambda: "tentative" not in lab.host("h1", "ip", "addr").stdout,
+               "the devices to have their addresses")
     before, entries = snapshot(lab), bpf_entries(lab)
     with Remote.slim(lab, "h1", "fuzz") as fuzz:
         broker = lab.ctl("h1", "endpoint", "show", "fuzz")["endpoint"]["broker_pid"]
