@@ -6,6 +6,7 @@
 #include <fcntl.h>
 #include <linux/seccomp.h>
 #include <poll.h>
+#include <sched.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -75,6 +76,8 @@ struct loop {
         size_t call_size;
         struct seccomp_notif_resp *answer;
         size_t answer_size;
+        bool sync;      /* a call brings this process to the caller's core */
+        cpu_set_t cpus; /* where it may be */
 };
 
 /* A caller's directory in /proc, kept for its next call. */
@@ -160,6 +163,25 @@ static int answer_continue(const struct loop *l)
 }
 
 /*
+ * Keeps this process on the core that it is on, or lets it go anywhere again. A call brings it to
+ * the caller's core (SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP), but in the middle of ADDFD, where the two
+ * wait for each other, the scheduler may take an idle core to be better: then each waits for a core
+ * to be woken.
+ */
+static void stay(const struct loop *l, bool here)
+{
+        int cpu = sched_getcpu();
+        cpu_set_t one;
+
+        if (!l->sync || cpu < 0)
+                return;
+        CPU_ZERO(&one);
+        CPU_SET(cpu, &one);
+        if (sched_setaffinity(0, sizeof(l->cpus), here ? &one : &l->cpus) < 0)
+                log_debug_errno(-errno, "cannot choose a core: %m, ignoring");
+}
+
+/*
  * Puts a descriptor into the caller's table, closes it here, and only then lets the call return:
  * who closes a socket afterwards closes the last reference, so that its port is free and its FIN
  * sent at once. (SECCOMP_ADDFD_FLAG_SEND would wake the caller first, and with the answer 0 when
@@ -173,12 +195,15 @@ static int hand_out(const struct loop *l, int *fd, uint32_t flags)
             .srcfd = (uint32_t)*fd,
             .newfd_flags = flags,
         };
-        int r;
+        int r, error;
 
+        stay(l, true);
         r = ioctl(l->notify_fd, SECCOMP_IOCTL_NOTIF_ADDFD, &addfd);
-        if (r < 0)
+        error = r < 0 ? -errno : 0;
+        stay(l, false);
+        if (error)
                 /* ENOENT: the caller died. Else its own table has no room (EMFILE). */
-                return errno == ENOENT ? 0 : answer(l, 0, -errno, 0);
+                return error == -ENOENT ? 0 : answer(l, 0, error, 0);
         *fd = safe_close(*fd);
         return answer_done(l, r, 0);
 }
@@ -438,6 +463,8 @@ int notify_loop(int notify_fd, int netns_fd, int call_fd, int ports_map, struct 
         /* Caller and broker take turns, so they belong on one core. Kernels before 6.6 refuse. */
         if (ioctl(notify_fd, SECCOMP_IOCTL_NOTIF_SET_FLAGS, SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP) < 0)
                 log_debug_errno(-errno, "no synchronous wake-up: %m, ignoring");
+        else
+                l.sync = sched_getaffinity(0, sizeof(l.cpus), &l.cpus) == 0;
         r = loop_run(&l);
         munmap(in_hand, BROKER_CALL_SIZE);
         inside_close(&l.inside);
