@@ -107,16 +107,28 @@ def c(lab, request):
         yield r
 
 
-def ask_for_queue(r, families=("AF_INET",)):
+def settle(lab, name):
+    """The broker has nothing to do any more: all queues are full."""
+    pid = broker_of(lab, name)
+    ran = []
+
+    def idle():
+        time.sleep(0.03)
+        ran.append(pathlib.Path(f"/proc/{pid}/schedstat").read_text().split()[0])
+        return len(ran) > 3 and len(set(ran[-4:])) == 1
+
+    wait_until(idle, "the broker to have nothing to do")
+
+
+def ask_for_queue(lab, r, families=("AF_INET",)):
     for family in families:
         r.do(f"[s.close() for s in make(3, socket.{family})]")
-    # It is full again soon, and the broker idle.
-    time.sleep(0.2)
+    settle(lab, r.name)
 
 
 @pytest.mark.parametrize("family", ["AF_INET", "AF_INET6"])
 def test_sockets_without_the_broker(lab, c, family):
-    ask_for_queue(c, [family])
+    ask_for_queue(lab, c, [family])
     with no_broker(lab, c.name):
         c.do(f"""
 some = make(10, socket.{family})
@@ -140,7 +152,7 @@ flags = [(fcntl.fcntl(f, fcntl.F_GETFD), fcntl.fcntl(f, fcntl.F_GETFL) & os.O_NO
 
 
 def test_a_connection(lab, c):
-    ask_for_queue(c)
+    ask_for_queue(lab, c)
     c.do("l = listen('0.0.0.0', 7000)")
     with no_broker(lab, c.name):
         c.do(f"s = connect('{lab.ip(c.name)}', 7000); a, *rest = accept(l); s.sendall(b'hello')")
@@ -158,7 +170,7 @@ def test_a_program_of_one_socket_has_no_queue(lab, c):
 @pytest.mark.parametrize("what", ["SOCK_DGRAM", "SOCK_RAW, 1", "SOCK_STREAM, 132",
                                   "SOCK_STREAM, -1", "SOCK_SEQPACKET"])
 def test_unusual_sockets_are_the_kernels(lab, c, what):
-    ask_for_queue(c)
+    ask_for_queue(lab, c)
     code = f"""
 try:
     s = socket.socket(socket.AF_INET, socket.{what})
@@ -175,7 +187,7 @@ except OSError as e:
 
 def test_an_empty_queue(lab, c):
     """More than wait: the broker makes them as it would without the library."""
-    ask_for_queue(c)
+    ask_for_queue(lab, c)
     c.do("some = make(300)")
     assert c("len({inode(s) for s in some}), all(swapped(s) for s in some)") == (300, True)
     c.do("[s.close() for s in some]")
@@ -224,7 +236,7 @@ threads = [threading.Thread(target=work) for _ in range(8)]
 
 def test_fork(lab, c):
     """Parent and children take from the same queue, and no socket twice."""
-    ask_for_queue(c)
+    ask_for_queue(lab, c)
     got = c("""[forked(lambda: (lambda some: [[inode(s) for s in some], all(map(swapped, some)),
                                               len(queues())])(make(100)))
                 for _ in range(3)] + [[[inode(s) for s in make(100)], True, len(queues())]]""")
@@ -236,7 +248,7 @@ def test_fork(lab, c):
 
 
 def test_forked_children_at_once(lab, c):
-    ask_for_queue(c)
+    ask_for_queue(lab, c)
     c.do("""
 def child(w):
     some = make(150)
@@ -260,7 +272,7 @@ said = open(r).read()
 
 def test_vfork_and_exec(lab, c):
     """A started program has no descriptor of its parent's, and a queue of its own."""
-    ask_for_queue(c)
+    ask_for_queue(lab, c)
     c.do("""
 code = 'import os; print(len(os.listdir("/proc/self/fd")))'
 out = [subprocess.check_output(['/usr/bin/python3', '-c', code], close_fds=False, text=True)
@@ -277,7 +289,7 @@ status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 def test_closefrom(lab, c):
     """All descriptors are closed, as daemons do, and other files get the queue's number."""
-    ask_for_queue(c)
+    ask_for_queue(lab, c)
     c.do("""
 at = queues()[0]
 mine, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -289,7 +301,7 @@ some = make(20)
     assert c("os.read(at, 100), all(map(swapped, some))") == (b"not a socket", True)
     assert c("at in queues() and [q != at for q in queues()].count(True) >= 1")
     c.do("[s.close() for s in some]")
-    time.sleep(0.2)
+    settle(lab, c.name)
     with no_broker(lab, c.name):
         c.do("make(3)")
     # Of another kind, and not open at all.
@@ -328,7 +340,7 @@ print(json.dumps([all(map(swapped, some)), len(queues())]), file=keep)
 
 def test_another_user(lab, c):
     """After setuid() sockets are the new user's, with the queue and without."""
-    ask_for_queue(c)
+    ask_for_queue(lab, c)
     c.do("""
 def ids(s):
     st = os.fstat(s.fileno())
@@ -367,7 +379,7 @@ def test_a_setuid_program(lab, c, tmp_path):
 
 def test_another_namespace(lab, c):
     """What leaves the container's namespace gets no more of its sockets."""
-    ask_for_queue(c)
+    ask_for_queue(lab, c)
     c.do("""
 def leave():
     os.close(os.open('/dev/null', os.O_RDONLY))
@@ -448,7 +460,7 @@ def test_without(lab):
 
 def test_a_broker_that_dies(lab, c):
     """What waits in the queue is still given; then the next broker is asked for another."""
-    ask_for_queue(c)
+    ask_for_queue(lab, c)
     for _ in range(3):
         killed = broker_of(lab, c.name)
         os.kill(killed, signal.SIGKILL)
@@ -457,7 +469,7 @@ def test_a_broker_that_dies(lab, c):
         wait_until(lambda old=killed: broker_of(lab, c.name) != old, "another broker")
         c.do("[s.close() for s in some]; [s.close() for s in make(3)]")
         assert c("len(queues())") == 1
-        time.sleep(0.2)
+        settle(lab, c.name)
         with no_broker(lab, c.name):
             c.do("make(20)")
 
@@ -499,7 +511,7 @@ OPTIONS = [(socket.SOL_SOCKET, n) for n in (2, 7, 8, 16, 20, 21, 34, 42, 76, 999
 
 def test_what_a_program_can_do_to_its_queue(lab, c):
     """It learns nothing of the broker by it, and harms nobody but the container."""
-    ask_for_queue(c)
+    ask_for_queue(lab, c)
     c.do("""
 q = socket.socket(fileno=os.dup(queues()[0]))
 def outcome(f, *a):
@@ -524,7 +536,7 @@ def outcome(f, *a):
     assert c("q.getsockname(), q.getpeername()") == ("", "")
     # Shut down: the queue ends, and there is another one.
     c.do("q.shutdown(socket.SHUT_RD); [s.close() for s in make(200)]")
-    time.sleep(0.2)
+    settle(lab, c.name)
     c.do("some = make(3)")
     with no_broker(lab, c.name):
         c.do("some += make(10)")
@@ -533,7 +545,7 @@ def outcome(f, *a):
 
 def test_a_queue_in_another_container(lab, c):
     """Its sockets keep the identity of the container that they were made for."""
-    ask_for_queue(c)
+    ask_for_queue(lab, c)
     place = f"/run/slim-lab/{lab.id}/queue.socket"
     with container(lab, "taker") as other:
         other.do(f"u = socket.socket(socket.AF_UNIX); u.bind({place!r}); u.listen()")
