@@ -226,9 +226,9 @@ static int fill_in(struct slimd *d, bool teardown, struct defaults *f)
                         return log_error_errno(r, "cannot find slim-broker: %m: give its path with "
                                                   "--broker");
                 o->broker = f->broker;
-        } else if (access(o->broker, X_OK) < 0) {
-                return log_error_errno(-errno, "--broker \"%s\" cannot be run: %m", o->broker);
         }
+        if (access(o->broker, X_OK) < 0)
+                return log_error_errno(-errno, "--broker \"%s\" cannot be run: %m", o->broker);
         d->broker_fd = open(o->broker, O_PATH | O_CLOEXEC);
         if (d->broker_fd < 0)
                 return log_error_errno(-errno, "cannot open %s: %m", o->broker);

@@ -11,17 +11,19 @@ import json
 import os
 import pathlib
 import select
+import shutil
 import signal
 import socket
 import subprocess
+import tempfile
 import time
 
 import pytest
 
-from conftest import ROOT, wait_until
+from conftest import ROOT, lab_up, wait_until
 from remote import PYTHON, Remote
 
-BUILD = pathlib.Path(os.environ.get("SLIM_BUILD") or ROOT / "build").resolve()
+BUILT = pathlib.Path(os.environ.get("SLIM_BUILD") or ROOT / "build").resolve()
 QUEUE_SIZE = 64
 QUEUES = 8
 
@@ -71,6 +73,25 @@ def forked(f):
     os.waitpid(pid, 0)
     return json.loads(said)
 """
+
+
+@pytest.fixture(scope="module")
+def build():
+    """What runs, where everybody can read it, wherever the tree is: else slimctl goes without."""
+    with tempfile.TemporaryDirectory(prefix="slim-test-", dir="/run") as d:
+        place = pathlib.Path(d)
+        place.chmod(0o755)
+        for part in ("slimd/slimd", "broker/slim-broker", "slimctl/slimctl",
+                     "slimsocket/libslimsocket.so"):
+            (place / "src" / part).parent.mkdir(parents=True)
+            shutil.copy(BUILT / "src" / part, place / "src" / part)
+        yield place
+
+
+@pytest.fixture(scope="module")
+def lab(build):
+    with lab_up(build=build) as up:
+        yield up
 
 
 def broker_of(lab, name, host="h1"):
@@ -422,11 +443,11 @@ int calls_seen(void) { return calls; }
 
 
 @pytest.mark.parametrize("first", ["ours", "theirs"])
-def test_another_library(lab, tmp_path, first):
+def test_another_library(lab, build, tmp_path, first):
     """It sees every call, wherever it stands; behind ours the queue is not used."""
     place = pathlib.Path(f"/run/slim-lab/{lab.id}")
     (tmp_path / "counter.c").write_text(COUNTER)
-    theirs, ours = place / "counter.so", BUILD / "src/slimsocket/libslimsocket.so"
+    theirs, ours = place / "counter.so", build / "src/slimsocket/libslimsocket.so"
     subprocess.run(["cc", "-shared", "-fPIC", "-o", theirs, tmp_path / "counter.c"], check=True)
     code = "import contextlib, errno, json, os, socket, struct\n" + CODE + """
 some = make(20)
@@ -443,16 +464,16 @@ print(json.dumps([libc.calls_seen(), len(queues()), all(map(swapped, some)),
         assert json.loads(got) == [20, 0, True, f"{ours}:{theirs}"]
 
 
-def test_without(lab):
+def test_without(lab, build):
     """--no-accelerator, plain containers, and the host."""
     code = "import os; print(os.environ.get('LD_PRELOAD'))"
     assert lab.run("h1", "with", PYTHON, "-c", code).stdout == \
-        f"{BUILD}/src/slimsocket/libslimsocket.so\n"
+        f"{build}/src/slimsocket/libslimsocket.so\n"
     assert lab.plain("h1", "plain", PYTHON, "-c", code).stdout == "None\n"
     assert lab.verb("run", "--no-accelerator", "h1", "without", "--", PYTHON, "-c", code).stdout == \
         "None\n"
     # Where it is preloaded all the same it finds nothing, and is no nuisance.
-    env = {**os.environ, "LD_PRELOAD": str(BUILD / "src/slimsocket/libslimsocket.so")}
+    env = {**os.environ, "LD_PRELOAD": str(build / "src/slimsocket/libslimsocket.so")}
     many = "import socket; print(len([socket.socket() for _ in range(100)]))"
     done = subprocess.run([PYTHON, "-c", many], env=env, text=True, capture_output=True, check=True)
     assert (done.stdout, done.stderr) == ("100\n", "")
