@@ -27,6 +27,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <netinet/in.h>
+#include <poll.h>
 #include <sched.h>
 #include <stdbool.h>
 #include <stddef.h>
@@ -241,7 +242,29 @@ static void ask(struct process *p, int i, int family)
         __atomic_store_n(&p->asking, 0, __ATOMIC_RELEASE);
 }
 
-/* One socket out of the queue, as of this process; -1: there is none, or no queue any more. */
+/*
+ * Does another message follow in the queue? The broker sends one only when it has closed what it
+ * sent before. And once it has hung up, it may still be about to.
+ */
+static bool queue_has_more(queue_t q)
+{
+        struct pollfd p = {.fd = queue_fd(q), .events = POLLIN};
+#ifdef SYS_poll
+        long n = call(SYS_poll, (long)&p, 1, 0, 0);
+#else
+        struct timespec none = {0};
+        long n = call(SYS_ppoll, (long)&p, 1, (long)&none, 0);
+#endif
+
+        return n == 1 && p.revents == POLLIN;
+}
+
+/*
+ * One socket out of the queue, as of this process; -1: there is none, or no queue any more.
+ *
+ * The last one in the queue is given back: the broker may not have closed its own descriptor of it
+ * yet, and until then the program's close() would not free the port and send the FIN.
+ */
 static int queue_take(struct process *p, int i, int flags)
 {
         queue_t q = __atomic_load_n(&p->queue[i], __ATOMIC_ACQUIRE);
@@ -277,6 +300,10 @@ static int queue_take(struct process *p, int i, int flags)
             control.head.cmsg_level != SOL_SOCKET || control.head.cmsg_type != SCM_RIGHTS)
                 return -1;
         __builtin_memcpy(&fd, CMSG_DATA(&control.head), sizeof(fd));
+        if (!queue_has_more(q)) {
+                call(SYS_close, fd, 0, 0, 0);
+                return -1;
+        }
         if (flags & SOCK_NONBLOCK)
                 call(SYS_fcntl, fd, F_SETFL, O_RDWR | O_NONBLOCK, 0);
         return fd;

@@ -221,6 +221,21 @@ def test_an_empty_queue(lab, c):
     c.do("[s.close() for s in some]")
 
 
+def test_the_last_one(lab, c):
+    """It stays the broker's until another one is behind it, lest its close() is not the last."""
+    ask_for_queue(lab, c)
+    with no_broker(lab, c.name):
+        # Each message has one byte.
+        have = c("struct.unpack('i', fcntl.ioctl(queues()[0], 0x541b, bytes(4)))[0]")
+        assert have > QUEUE_SIZE // 2
+        c.do(f"some = make({have - 1})")
+        c.send("do", "some += make(1)")
+        assert not select.select([c.stdout], [], [], 0.5)[0]
+    c.receive()
+    assert c("len({inode(s) for s in some})") == have
+    c.do("[s.close() for s in some]")
+
+
 def test_a_full_descriptor_table(lab, c):
     """It is EMFILE, before the queue is there and with it, and no socket is lost by it."""
     c.do("""
@@ -480,7 +495,7 @@ def test_without(lab, build):
 
 
 def test_a_broker_that_dies(lab, c):
-    """What waits in the queue is still given; then the next broker is asked for another."""
+    """The program notices nothing; the next broker is asked for another queue."""
     ask_for_queue(lab, c)
     for _ in range(3):
         killed = broker_of(lab, c.name)
@@ -492,7 +507,7 @@ def test_a_broker_that_dies(lab, c):
         assert c("len(queues())") == 1
         settle(lab, c.name)
         with no_broker(lab, c.name):
-            c.do("make(20)")
+            c.do("make(10)")  # a queue is filled up again when a quarter is left
 
 
 def test_more_users_than_queues(lab, c):
