@@ -124,10 +124,11 @@ def read_line(process, what="a process"):
 
 
 def wait_until(condition, what, patience=PATIENCE):
+    """what: for the message; may be a function, which is asked in the end."""
     end = time.monotonic() + patience
     while not condition():
         if time.monotonic() > end:
-            pytest.fail(f"gave up waiting for {what}")
+            pytest.fail(f"gave up waiting for {what() if callable(what) else what}")
         time.sleep(0.02)
 
 

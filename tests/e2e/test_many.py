@@ -5,7 +5,6 @@ same with SYN cookies for all, where the server's kernel keeps nothing between S
 """
 
 import contextlib
-import contextlib
 import os
 import pathlib
 import subprocess
@@ -102,8 +101,13 @@ def test_many_short_connections(lab, program, server, client):
     assert opened == left
 
     # The client's last close() and the broker's next socket may take a moment.
-    wait_until(lambda: footprint(lab, server, client) == before,
-               f"nothing to be left; before: {before}")
+    after = []
+
+    def is_as_before():
+        after.append(footprint(lab, server, client))
+        return after[-1] == before
+
+    wait_until(is_as_before, lambda: f"nothing to be left; before: {before}, now: {after[-1]}")
     # One SYN each, all of them Slim's. A lost one would have come again.
     assert lab.ctl("h1", "status")["counters"]["syn_accepted"] - accepted == CONNECTIONS
     # The descriptors are there to be counted: one more listener is one more.

@@ -159,9 +159,9 @@ def test_a_bound_port_is_kept(lab, pair):
     a, b, client, server = pair
     server.do("l = listen('0.0.0.0', 85, options=reuse)")
     for source in ("0.0.0.0", lab.ip(a)):
-        client.do(f"s = connect('{lab.ip(b)}', 85, source=('{source}', 40001))")
-        assert client("names(s)") == ((lab.ip(a), 40001), (lab.ip(b), 85))
-        assert server("accept(l)[1]") == (lab.ip(a), 40001)
+        client.do(f"s = connect('{lab.ip(b)}', 85, source=('{source}', 24001))")
+        assert client("names(s)") == ((lab.ip(a), 24001), (lab.ip(b), 85))
+        assert server("accept(l)[1]") == (lab.ip(a), 24001)
         client.do("s.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack('ii', 1, 0)); "
                   "s.close()")
     client.do(f"s = connect('{lab.ip(b)}', 85, source=('0.0.0.0', 0))")
@@ -179,10 +179,10 @@ def test_a_port_that_the_host_itself_uses(lab, pair):
     a, b, client, server = pair
     server.do("l = listen('0.0.0.0', 86, options=reuse)")
     with Remote.host(lab, NAMES[a][0]) as host:
-        host.do("h = listen('0.0.0.0', 40002)")
-        client.do(f"s = connect('{lab.ip(b)}', 86, source=('0.0.0.0', 40002))")
+        host.do("h = listen('0.0.0.0', 24002)")
+        client.do(f"s = connect('{lab.ip(b)}', 86, source=('0.0.0.0', 24002))")
         name = client("s.getsockname()")
-        assert name[0] == lab.ip(a) and name[1] != 40002
+        assert name[0] == lab.ip(a) and name[1] != 24002
         assert server("accept(l)[1]") == name
 
 

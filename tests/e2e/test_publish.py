@@ -332,10 +332,10 @@ def test_a_port_is_used_again_out_of_time_wait(lab, outside):
             outside.do(f"""
 s = socket.socket()
 s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-s.bind(('{OUTSIDE}', 45454))
+s.bind(('{OUTSIDE}', 25454))
 s.connect(('{H1}', 8080))
 """)
-            assert web("accept(l)[1]") == (OUTSIDE, 45454)
+            assert web("accept(l)[1]") == (OUTSIDE, 25454)
             web.do("c = None")
             assert outside("s.recv(1)") == b""  # the server closed first: it is in TIME_WAIT
             outside.do("s.close()")
