@@ -192,15 +192,17 @@ def _redis(place, settings, rate):
     return {**values, "work": 2 * requests}
 
 
-def _pgbench(place, settings, rate):
-    # A hundred connections are made first; so that they do not weigh, it runs for longer.
-    seconds = 5 * settings.seconds
-    found = clients.pgbench(place, seconds, rate)
-    # Its arrivals are random, and its time runs while it connects.
-    if found["total"] < 0.7 * rate * seconds:
-        _no_room(found, rate, place)
-    found["work"] = found.pop("total")
-    return found
+def _pgbench(*options):
+    def run(place, settings, rate):
+        # A hundred connections are made first; so that they do not weigh, it runs for longer.
+        seconds = 5 * settings.seconds
+        found = clients.pgbench(place, seconds, rate, *options)
+        # Its arrivals are random, and its time runs while it connects.
+        if found["total"] < 0.7 * rate * seconds:
+            _no_room(found, rate, place)
+        found["work"] = found.pop("total")
+        return found
+    return run
 
 
 def _log(place, settings, rate):
@@ -231,8 +233,11 @@ WORKLOADS = {w.key: w for w in (
     Workload("memcached_fixed", "memcached, set:get 1:10, 200 connections", "memcached", CACHE, _cache,
              LATENCIES, "request", ("memcached",), rate=10000),
     *_nginx(),
-    Workload("postgresql_fixed", "PostgreSQL, pgbench, 100 clients", "postgresql", POSTGRES, _pgbench,
-             LATENCIES, "transaction", ("setpriv",), rate=100),
+    Workload("postgresql_fixed", "PostgreSQL, pgbench, 100 clients", "postgresql", POSTGRES,
+             _pgbench(), LATENCIES, "transaction", ("setpriv",), rate=100),
+    Workload("postgresql_select_fixed", "PostgreSQL, pgbench, 100 clients, SELECT", "postgresql",
+             POSTGRES, _pgbench("-S", "-M", "prepared"), LATENCIES, "transaction", ("setpriv",),
+             rate=4000),
     Workload("redis", "redis-benchmark, 50 clients", "redis", REDIS, _redis,
              (Metric("get_rate", "GET", "requests/s", "higher"),
               Metric("set_rate", "SET", "requests/s", "higher"),

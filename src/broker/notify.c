@@ -16,6 +16,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "../abi/slim-queue.h"
@@ -28,6 +29,7 @@
 #include "inside.h"
 #include "interface.h"
 #include "listen.h"
+#include "maker.h"
 #include "queue.h"
 
 /* Linux 6.6; Debian 12's headers are of 6.1. */
@@ -40,8 +42,14 @@
 
 #define SOCKET_TYPE_MASK 0xf
 
-/* How long to be idle before sockets are made ahead, so that a burst is not held up by them. */
-#define IDLE_MS 2
+/*
+ * One call after another, each within this time of the last answer, and the broker stays on their
+ * core for the next ones too, …
+ */
+#define HOT_NS    500000
+#define HOT_AFTER 4
+/* … until it has to look where they are by now. */
+#define HOT_CALLS 64
 
 /* What is in the file of the call in hand; it outlives this process. */
 struct in_hand {
@@ -76,8 +84,11 @@ struct loop {
         size_t call_size;
         struct seccomp_notif_resp *answer;
         size_t answer_size;
-        bool sync;      /* a call brings this process to the caller's core */
-        cpu_set_t cpus; /* where it may be */
+        bool sync;         /* a call brings this process to the caller's core */
+        cpu_set_t cpus;    /* where it may be */
+        bool stays;        /* it may be on one core only */
+        unsigned int hot;  /* calls that came close behind one another */
+        uint64_t answered; /* when the last one was answered, in ns */
 };
 
 /* A caller's directory in /proc, kept for its next call. */
@@ -162,23 +173,40 @@ static int answer_continue(const struct loop *l)
         return answer(l, 0, 0, SECCOMP_USER_NOTIF_FLAG_CONTINUE);
 }
 
+static uint64_t now_ns(void)
+{
+        struct timespec t;
+
+        clock_gettime(CLOCK_MONOTONIC, &t);
+        return (uint64_t)t.tv_sec * 1000000000 + (uint64_t)t.tv_nsec;
+}
+
 /*
- * Keeps this process on the core that it is on, or lets it go anywhere again. A call brings it to
+ * Keeps this thread on the core that it is on, or lets it go anywhere again. A call brings it to
  * the caller's core (SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP), but in the middle of ADDFD, where the two
  * wait for each other, the scheduler may take an idle core to be better: then each waits for a core
  * to be woken.
  */
-static void stay(const struct loop *l, bool here)
+static void stay(struct loop *l, bool here)
 {
         int cpu = sched_getcpu();
         cpu_set_t one;
 
-        if (!l->sync || cpu < 0)
+        if (!l->sync || cpu < 0 || l->stays == here)
                 return;
         CPU_ZERO(&one);
         CPU_SET(cpu, &one);
         if (sched_setaffinity(0, sizeof(l->cpus), here ? &one : &l->cpus) < 0)
                 log_debug_errno(-errno, "cannot choose a core: %m, ignoring");
+        else
+                l->stays = here;
+}
+
+/* Where the next call is to find this thread. */
+static void stay_or_go(struct loop *l)
+{
+        if (l->hot < HOT_AFTER || l->hot % HOT_CALLS == 0)
+                stay(l, false);
 }
 
 /*
@@ -188,7 +216,7 @@ static void stay(const struct loop *l, bool here)
  * the broker is killed meanwhile.) No signal comes between the two steps and leaves a descriptor
  * that nobody knows of: see filter_load().
  */
-static int hand_out(const struct loop *l, int *fd, uint32_t flags)
+static int hand_out(struct loop *l, int *fd, uint32_t flags)
 {
         struct seccomp_notif_addfd addfd = {
             .id = l->call->id,
@@ -200,7 +228,7 @@ static int hand_out(const struct loop *l, int *fd, uint32_t flags)
         stay(l, true);
         r = ioctl(l->notify_fd, SECCOMP_IOCTL_NOTIF_ADDFD, &addfd);
         error = r < 0 ? -errno : 0;
-        stay(l, false);
+        stay_or_go(l);
         if (error)
                 /* ENOENT: the caller died. Else its own table has no room (EMFILE). */
                 return error == -ENOENT ? 0 : answer(l, 0, error, 0);
@@ -247,7 +275,7 @@ static int run_listen(const struct loop *l, const struct caller *c)
         return r == LISTEN_NATIVE ? answer_continue(l) : answer_done(l, 0, r);
 }
 
-static int run_interface(const struct loop *l, const struct caller *c, bool compat)
+static int run_interface(struct loop *l, const struct caller *c, bool compat)
 {
         const struct seccomp_data *data = &l->call->data;
         const struct interface_call call = {
@@ -349,54 +377,24 @@ static void finish(struct loop *l)
                 log_warning_errno(r, "cannot finish a call: %m, ignoring");
 }
 
-/* For how long there is nothing to do but wait. */
-static int patience(const struct loop *l)
-{
-        if (queues_wanting(&l->queues))
-                return 0;
-        return pool_is_full(l->pool) ? -1 : IDLE_MS;
-}
-
-/* Makes sockets ahead, until somebody calls. What cannot be made is tried when it is asked for. */
-static void make_ahead(struct loop *l, struct pollfd *p)
-{
-        int r;
-
-        if (queues_wanting(&l->queues)) {
-                queues_fill(&l->queues);
-                return;
-        }
-        r = pool_add(l->pool);
-        while (r == 0 && !pool_is_full(l->pool) && poll(p, 1, 0) == 0)
-                r = pool_add(l->pool);
-}
-
 static int loop_run(struct loop *l)
 {
         finish(l);
         for (;;) {
-                struct pollfd p[1 + QUEUES_MAX] = {{.fd = l->notify_fd, .events = POLLIN}};
-                unsigned int n = queues_poll(&l->queues, p + 1);
+                struct pollfd p = {.fd = l->notify_fd, .events = POLLIN};
                 int r;
 
-                r = poll(p, 1 + n, patience(l));
-                if (r < 0) {
+                if (poll(&p, 1, -1) < 0) {
                         if (errno == EINTR)
                                 continue;
                         return -errno;
                 }
-                queues_polled(&l->queues, p + 1, n);
-                if (!p->revents) {
-                        /* Or a queue has been read from, which is to be looked at first. */
-                        if (r == 0)
-                                make_ahead(l, p);
-                        continue;
-                }
-                if (!(p->revents & POLLIN)) {
-                        if (p->revents & POLLHUP)
+                if (!(p.revents & POLLIN)) {
+                        if (p.revents & POLLHUP)
                                 return 0; /* nobody is left who could call */
                         return -EBADF;
                 }
+                l->hot = now_ns() - l->answered < HOT_NS ? l->hot + 1 : 0;
                 r = receive(l);
                 if (r == -ENOENT || r == -EINTR)
                         continue; /* the caller died meanwhile */
@@ -405,6 +403,7 @@ static int loop_run(struct loop *l)
                 r = handle(l);
                 if (r < 0)
                         log_warning_errno(r, "cannot answer a call: %m, ignoring");
+                l->answered = now_ns();
         }
 }
 
@@ -414,6 +413,7 @@ int notify_loop(int notify_fd, int netns_fd, int call_fd, int ports_map, struct 
         _cleanup_close_ int proc_fd = -1;
         struct seccomp_notif_sizes sizes;
         struct in_hand *in_hand;
+        struct maker maker = {};
         struct stat st;
         int r;
 
@@ -465,7 +465,12 @@ int notify_loop(int notify_fd, int netns_fd, int call_fd, int ports_map, struct 
                 log_debug_errno(-errno, "no synchronous wake-up: %m, ignoring");
         else
                 l.sync = sched_getaffinity(0, sizeof(l.cpus), &l.cpus) == 0;
+        /* From here on the queues are the other thread's too. */
+        r = maker_start(&maker, pool, &l.queues);
+        if (r < 0)
+                log_warning_errno(r, "cannot make sockets ahead: %m, ignoring");
         r = loop_run(&l);
+        maker_stop(&maker);
         munmap(in_hand, BROKER_CALL_SIZE);
         inside_close(&l.inside);
         queues_done(&l.queues);

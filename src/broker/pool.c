@@ -7,6 +7,7 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <bpf/bpf.h>
 
@@ -17,7 +18,9 @@ void pool_init(struct pool *pool, int sockets_map, const struct slim_socket *ide
         *pool = (struct pool){
             .sockets_map = sockets_map,
             .identity = *identity,
-            .family = {{.family = AF_INET}, {.family = AF_INET6}},
+            .lock = PTHREAD_MUTEX_INITIALIZER,
+            .family = {{.family = AF_INET, .low = true}, {.family = AF_INET6, .low = true}},
+            .wake_fd = -1,
         };
 }
 
@@ -89,42 +92,83 @@ static int socket_new(const struct pool *pool, int family, uint64_t *ret_inode)
         return TAKE_FD(fd);
 }
 
-int pool_take(struct pool *pool, int family)
-{
-        for (size_t i = 0; i < ARRAY_SIZE(pool->family); i++) {
-                struct pool_family *f = &pool->family[i];
+/* --- filling it --------------------------------------------------------------------------------
+ */
 
-                if (f->family != family)
-                        continue;
-                if (f->n == 0)
-                        return socket_new(pool, family, &pool->taken);
-                pool->taken = f->inode[--f->n];
-                return f->fd[f->n];
-        }
-        return -EAFNOSUPPORT;
-}
-
-bool pool_is_full(const struct pool *pool)
+static struct pool_family *find_low(struct pool *pool)
 {
         for (size_t i = 0; i < ARRAY_SIZE(pool->family); i++)
-                if (pool->family[i].n < POOL_SIZE)
-                        return false;
-        return true;
+                if (pool->family[i].low)
+                        return &pool->family[i];
+        return NULL;
 }
 
-int pool_add(struct pool *pool)
+bool pool_wanting(const struct pool *pool)
+{
+        return pool->family[0].low || pool->family[1].low;
+}
+
+void pool_fill(struct pool *pool)
+{
+        struct pool_family *f = find_low(pool);
+        uint64_t inode = 0;
+        int fd;
+
+        if (!f)
+                return;
+        pthread_mutex_unlock(&pool->lock);
+        fd = socket_new(pool, f->family, &inode);
+        pthread_mutex_lock(&pool->lock);
+        if (fd < 0) {
+                f->low = false;
+                return;
+        }
+        /* Nobody else adds to it. */
+        f->fd[f->n] = fd;
+        f->inode[f->n++] = inode;
+        f->low = f->n < POOL_SIZE;
+}
+
+void pool_wake(struct pool *pool)
+{
+        static const uint64_t one = 1;
+
+        if (!pool->asleep || write(pool->wake_fd, &one, sizeof(one)) < 0)
+                return;
+        pool->asleep = false;
+}
+
+/* --- taking one --------------------------------------------------------------------------------
+ */
+
+/* One that waits, or -1. */
+static int take(struct pool *pool, struct pool_family *f)
+{
+        int fd = -1;
+
+        pthread_mutex_lock(&pool->lock);
+        if (f->n > 0) {
+                pool->taken = f->inode[--f->n];
+                fd = f->fd[f->n];
+        }
+        if (f->n < POOL_LOW) {
+                f->low = true;
+                pool_wake(pool);
+        }
+        pthread_mutex_unlock(&pool->lock);
+        return fd;
+}
+
+int pool_take(struct pool *pool, int family)
 {
         for (size_t i = 0; i < ARRAY_SIZE(pool->family); i++) {
                 struct pool_family *f = &pool->family[i];
                 int fd;
 
-                if (f->n == POOL_SIZE)
+                if (f->family != family)
                         continue;
-                fd = socket_new(pool, f->family, &f->inode[f->n]);
-                if (fd < 0)
-                        return fd;
-                f->fd[f->n++] = fd;
-                return 0;
+                fd = take(pool, f);
+                return fd < 0 ? socket_new(pool, family, &pool->taken) : fd;
         }
-        return 0;
+        return -EAFNOSUPPORT;
 }

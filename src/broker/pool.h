@@ -2,8 +2,9 @@
 #pragma once
 /*
  * Sockets made ahead: TCP sockets of this process's network namespace that already carry the
- * container's identity.
+ * container's identity. maker.h makes them.
  */
+#include <pthread.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -18,19 +19,29 @@
 #define POOL_SIZE 16
 #endif
 
+/* Fewer than these, and the pool is filled. */
+#define POOL_LOW (POOL_SIZE - POOL_SIZE / 4)
+
 struct pool {
         int sockets_map;
         struct slim_socket identity;
+        uint64_t taken; /* inode number of the socket that was taken last */
+
+        pthread_mutex_t lock; /* of what follows, and of the queues (queue.h) */
         struct pool_family {
                 int family;
                 int fd[POOL_SIZE];
                 uint64_t inode[POOL_SIZE];
                 unsigned int n;
+                bool low; /* it was, and is not full yet; false also when no socket can be made,
+                           * until one is asked for */
         } family[2];
-        uint64_t taken; /* inode number of the socket that was taken last */
+        int wake_fd; /* eventfd of the thread that fills it; -1: there is none */
+        bool asleep; /* it waits for that */
 };
 
 void pool_init(struct pool *pool, int sockets_map, const struct slim_socket *identity);
+/* Closes what waits. */
 void pool_done(struct pool *pool);
 
 /*
@@ -40,10 +51,16 @@ void pool_done(struct pool *pool);
  */
 int pool_take(struct pool *pool, int family);
 
-/* A new socket all the same, however many wait. */
+/* A new socket all the same, however many wait. Needs no lock. */
 int pool_make(const struct pool *pool, int family);
 
-bool pool_is_full(const struct pool *pool);
+/* --- for maker.c, with the lock held ---------------------------------------------------------- */
 
-/* Makes one socket, if one is missing. 0, or the negative errno of the failure. */
-int pool_add(struct pool *pool);
+/* There is something to do for the thread. */
+void pool_wake(struct pool *pool);
+
+/* Is a family to be filled? */
+bool pool_wanting(const struct pool *pool);
+
+/* Makes one socket, without the lock meanwhile. */
+void pool_fill(struct pool *pool);

@@ -182,19 +182,23 @@ static struct queue *find_room(struct queues *queues, uint64_t now)
         return now - oldest->needed < IN_USE_MS ? NULL : oldest;
 }
 
-int queues_ask(struct queues *queues, int family, uid_t uid, gid_t gid)
+static struct queue *find(struct queues *queues, int family, uid_t uid, gid_t gid)
 {
+        for (size_t i = 0; i < QUEUES_MAX; i++) {
+                struct queue *q = &queues->queue[i];
+
+                if (q->ours >= 0 && q->family == family && q->uid == uid && q->gid == gid)
+                        return q;
+        }
+        return NULL;
+}
+
+static int ask(struct queues *queues, int family, uid_t uid, gid_t gid)
+{
+        struct queue *q = find(queues, family, uid, gid);
         uint64_t now = now_ms();
-        struct queue *q = NULL;
         int fd, r;
 
-        for (size_t i = 0; i < QUEUES_MAX && !q; i++) {
-                struct queue *have = &queues->queue[i];
-
-                if (have->ours >= 0 && have->family == family && have->uid == uid &&
-                    have->gid == gid)
-                        q = have;
-        }
         if (!q) {
                 q = find_room(queues, now);
                 if (!q)
@@ -203,43 +207,62 @@ int queues_ask(struct queues *queues, int family, uid_t uid, gid_t gid)
                 q->family = family;
                 q->uid = uid;
                 q->gid = gid;
+                q->serial = ++queues->serial;
                 r = queue_open(queues, q);
                 if (r < 0) {
                         queue_close(q);
                         return r;
                 }
+                pool_wake(queues->pool);
         }
         q->needed = now;
         fd = fcntl(q->theirs, F_DUPFD_CLOEXEC, 0);
         return fd < 0 ? -errno : fd;
 }
 
-unsigned int queues_poll(const struct queues *queues, struct pollfd *ret)
+int queues_ask(struct queues *queues, int family, uid_t uid, gid_t gid)
 {
-        unsigned int n = 0;
+        int r;
 
-        for (size_t i = 0; i < QUEUES_MAX; i++)
-                if (queues->queue[i].ours >= 0 && queues->queue[i].full)
-                        ret[n++] = (struct pollfd){.fd = queues->queue[i].ours, .events = POLLOUT};
-        return n;
+        pthread_mutex_lock(&queues->pool->lock);
+        r = ask(queues, family, uid, gid);
+        pthread_mutex_unlock(&queues->pool->lock);
+        return r;
 }
 
-void queues_polled(struct queues *queues, const struct pollfd *polled, unsigned int n)
+void queues_poll(const struct queues *queues, struct queues_poll *ret)
 {
-        for (unsigned int k = 0; k < n; k++)
-                for (size_t i = 0; polled[k].revents && i < QUEUES_MAX; i++) {
+        ret->n = 0;
+        for (size_t i = 0; i < QUEUES_MAX; i++) {
+                const struct queue *q = &queues->queue[i];
+
+                if (q->ours < 0 || !q->full)
+                        continue;
+                ret->fds[ret->n] = (struct pollfd){.fd = q->ours, .events = POLLOUT};
+                ret->serial[ret->n++] = q->serial;
+        }
+}
+
+static void polled_one(struct queue *q, short events)
+{
+        /* The container can shut its end down, which is everybody's: then they all ask for a new
+         * one. */
+        if (events & ~POLLOUT) {
+                queue_close(q);
+                return;
+        }
+        q->full = false;
+        q->needed = now_ms();
+}
+
+void queues_polled(struct queues *queues, const struct queues_poll *polled)
+{
+        for (unsigned int k = 0; k < polled->n; k++)
+                for (size_t i = 0; polled->fds[k].revents && i < QUEUES_MAX; i++) {
                         struct queue *q = &queues->queue[i];
 
-                        if (q->ours != polled[k].fd)
-                                continue;
-                        /* The container can shut its end down, which is everybody's: then they
-                         * all ask for a new one. */
-                        if (polled[k].revents & ~POLLOUT) {
-                                queue_close(q);
-                                continue;
-                        }
-                        q->full = false;
-                        q->needed = now_ms();
+                        if (q->ours >= 0 && q->serial == polled->serial[k])
+                                polled_one(q, polled->fds[k].revents);
                 }
 }
 
@@ -251,6 +274,27 @@ bool queues_wanting(const struct queues *queues)
         return false;
 }
 
+/* Makes a queue's next socket. False: there is none, or no such queue any more. */
+static bool make_spare(struct queues *queues, struct queue *q)
+{
+        const struct queue was = *q;
+        int fd;
+
+        pthread_mutex_unlock(&queues->pool->lock);
+        fd = queue_socket(queues, &was);
+        pthread_mutex_lock(&queues->pool->lock);
+        if (q->ours < 0 || q->serial != was.serial) {
+                safe_close(fd);
+                return false;
+        }
+        if (fd < 0) {
+                queue_close(q);
+                return false;
+        }
+        q->spare = fd;
+        return true;
+}
+
 void queues_fill(struct queues *queues)
 {
         for (size_t i = 0; i < QUEUES_MAX; i++) {
@@ -259,9 +303,9 @@ void queues_fill(struct queues *queues)
 
                 if (q->ours < 0 || q->full)
                         continue;
-                if (q->spare < 0)
-                        q->spare = queue_socket(queues, q);
-                r = q->spare < 0 ? q->spare : queue_send(q, &q->spare);
+                if (q->spare < 0 && !make_spare(queues, q))
+                        return;
+                r = queue_send(q, &q->spare);
                 if (r == -EAGAIN)
                         q->full = true;
                 else if (r < 0)

@@ -135,8 +135,9 @@ def settle(lab, name):
 
     def idle():
         time.sleep(0.03)
-        ran.append(pathlib.Path(f"/proc/{pid}/schedstat").read_text().split()[0])
-        return len(ran) > 3 and len(set(ran[-4:])) == 1
+        ran.append([p.read_text().split()[0]
+                    for p in sorted(pathlib.Path(f"/proc/{pid}/task").glob("*/schedstat"))])
+        return len(ran) > 3 and ran[-4:] == ran[-1:] * 4
 
     wait_until(idle, "the broker to have nothing to do")
 

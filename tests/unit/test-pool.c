@@ -11,6 +11,7 @@
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <bpf/bpf.h>
@@ -20,6 +21,7 @@
 
 #include "basic/fd.h"
 #include "basic/inaddr.h"
+#include "broker/maker.h"
 #include "broker/pool.h"
 #include "slim.skel.h"
 
@@ -72,6 +74,7 @@ static void check_socket(int fd, int family)
         assert_memory_equal(&got, &want, sizeof(want));
 }
 
+/* Without a thread that fills it. */
 static void test_take_from_empty(void **state)
 {
         struct slim_socket id = identity();
@@ -79,7 +82,6 @@ static void test_take_from_empty(void **state)
         struct pool p;
 
         pool_init(&p, map, &id);
-        assert_false(pool_is_full(&p));
         for (int i = 0; i < 3; i++) {
                 _cleanup_close_ int four = pool_take(&p, AF_INET), six = pool_take(&p, AF_INET6);
 
@@ -90,45 +92,97 @@ static void test_take_from_empty(void **state)
         assert_int_equal(free_fd(), before);
 }
 
-static void test_fill(void **state)
+/* How many wait, of a family by its place. */
+static unsigned int waiting(struct pool *p, unsigned int i)
+{
+        unsigned int n;
+
+        pthread_mutex_lock(&p->lock);
+        n = p->family[i].n;
+        pthread_mutex_unlock(&p->lock);
+        return n;
+}
+
+static void wait_full(struct pool *p)
+{
+        for (int i = 0; waiting(p, 0) < POOL_SIZE || waiting(p, 1) < POOL_SIZE; i++) {
+                assert_in_range(i, 0, 10000);
+                usleep(1000);
+        }
+}
+
+/* A pool with its thread, and no queues. */
+struct made {
+        struct pool pool;
+        struct queues none;
+        struct maker maker;
+};
+
+static void made_start(struct made *m, int sockets_map)
 {
         struct slim_socket id = identity();
-        int before = free_fd(), made = 0, full;
-        struct pool p;
 
-        pool_init(&p, map, &id);
-        while (!pool_is_full(&p)) {
-                assert_int_equal(pool_add(&p), 0);
-                assert_in_range(++made, 1, 2 * POOL_SIZE);
-        }
-        assert_int_equal(made, 2 * POOL_SIZE);
-        full = free_fd();
-        assert_int_equal(full, before + 2 * POOL_SIZE);
-        /* A full one takes no more. */
-        assert_int_equal(pool_add(&p), 0);
-        assert_int_equal(free_fd(), full);
+        pool_init(&m->pool, sockets_map, &id);
+        queues_init(&m->none, &m->pool, -1);
+        assert_int_equal(maker_start(&m->maker, &m->pool, &m->none), 0);
+}
+
+static void made_stop(struct made *m)
+{
+        maker_stop(&m->maker);
+        maker_stop(&m->maker);
+        queues_done(&m->none);
+        pool_done(&m->pool);
+}
+
+static void test_fill(void **state)
+{
+        int before = free_fd();
+        struct made m;
+
+        made_start(&m, map);
+        wait_full(&m.pool);
+        /* And the descriptor that it is woken by. */
+        assert_int_equal(free_fd(), before + 2 * POOL_SIZE + 1);
 
         /* Those that wait are given out, and each once: no new descriptor is made for it. */
-        for (int i = 0; i < POOL_SIZE; i++) {
-                int fd = pool_take(&p, AF_INET6);
+        for (int i = 0; i < POOL_SIZE - POOL_LOW; i++) {
+                int fd = pool_take(&m.pool, AF_INET6);
+                struct stat st;
 
                 check_socket(fd, AF_INET6);
-                assert_in_range(fd, before, full - 1);
+                assert_int_equal(fstat(fd, &st), 0);
+                assert_int_equal(m.pool.taken, st.st_ino);
+                assert_in_range(fd, before, before + 2 * POOL_SIZE);
                 close(fd);
-                assert_false(pool_is_full(&p));
         }
-        {
-                /* A burst beyond what waits is served too, also while the other family is full. */
-                _cleanup_close_ int extra = pool_take(&p, AF_INET6);
+        assert_int_equal(waiting(&m.pool, 1), POOL_LOW);
+        assert_int_equal(waiting(&m.pool, 0), POOL_SIZE);
 
-                check_socket(extra, AF_INET6);
+        /* A burst beyond what waits is served too, and then the pool is full again. */
+        for (int i = 0; i < 5 * POOL_SIZE; i++) {
+                int fd = pool_take(&m.pool, AF_INET6);
+
+                check_socket(fd, AF_INET6);
+                close(fd);
         }
-        for (int i = 0; i < POOL_SIZE; i++)
-                assert_int_equal(pool_add(&p), 0);
-        assert_true(pool_is_full(&p));
-        pool_done(&p);
+        wait_full(&m.pool);
+        made_stop(&m);
         assert_int_equal(free_fd(), before);
-        pool_done(&p);
+}
+
+/* It ends in the middle of its work, too, and leaves nothing. */
+static void test_end(void **state)
+{
+        int before = free_fd();
+        struct made m;
+
+        for (int i = 0; i < 200; i++) {
+                made_start(&m, map);
+                usleep((useconds_t)i);
+                made_stop(&m);
+                assert_int_equal(free_fd(), before);
+        }
 }
 
 static void test_families(void **state)
@@ -145,45 +199,83 @@ static void test_families(void **state)
         assert_int_equal(free_fd(), before);
 }
 
+/* It tries each family once, and then waits until somebody asks for one. */
+static void wait_failed(struct pool *p)
+{
+        bool low = true;
+
+        for (int i = 0; low; i++) {
+                assert_in_range(i, 0, 10000);
+                usleep(1000);
+                pthread_mutex_lock(&p->lock);
+                low = pool_wanting(p);
+                pthread_mutex_unlock(&p->lock);
+        }
+}
+
 /* A socket that could not be given its identity is closed, not given out. */
 static void test_no_identity(void **state)
 {
-        struct slim_socket id = identity();
         int before = free_fd();
-        struct pool p;
+        struct made m;
 
-        pool_init(&p, -1, &id);
-        assert_int_equal(pool_take(&p, AF_INET), -EBADF);
-        assert_int_equal(pool_add(&p), -EBADF);
-        assert_false(pool_is_full(&p));
-        pool_done(&p);
+        made_start(&m, -1);
+        wait_failed(&m.pool);
+        assert_int_equal(pool_take(&m.pool, AF_INET), -EBADF);
+        assert_int_equal(waiting(&m.pool, 0), 0);
+        made_stop(&m);
         assert_int_equal(free_fd(), before);
 }
 
 /* No descriptors left: the errno is the caller's to pass on; afterwards all is as it was. */
 static void test_no_descriptors(void **state)
 {
-        struct slim_socket id = identity();
         struct rlimit old, now;
-        struct pool p;
-        int last;
+        struct made m;
+        int last, before = free_fd();
 
-        pool_init(&p, map, &id);
-        assert_int_equal(pool_add(&p), 0);
+        made_start(&m, map);
+        wait_full(&m.pool);
+        for (int i = 0; i < 2; i++)
+                close(pool_take(&m.pool, AF_INET));
         assert_int_equal(getrlimit(RLIMIT_NOFILE, &old), 0);
         now = old;
-        now.rlim_cur = (rlim_t)free_fd();
+        now.rlim_cur = 0;
         assert_int_equal(setrlimit(RLIMIT_NOFILE, &now), 0);
-        last = pool_take(&p, AF_INET); /* waited */
-        assert_true(last >= 0);
-        assert_int_equal(pool_take(&p, AF_INET6), -EMFILE);
-        assert_int_equal(pool_add(&p), -EMFILE);
+        for (int i = 0; i < POOL_SIZE - 2; i++) /* waited */
+                close(pool_take(&m.pool, AF_INET));
+        wait_failed(&m.pool);
+        assert_int_equal(pool_take(&m.pool, AF_INET), -EMFILE);
         assert_int_equal(setrlimit(RLIMIT_NOFILE, &old), 0);
+        /* Whoever asks has the thread try again. */
+        last = pool_take(&m.pool, AF_INET);
         check_socket(last, AF_INET);
         close(last);
-        last = pool_take(&p, AF_INET6);
-        check_socket(last, AF_INET6);
-        close(last);
+        wait_full(&m.pool);
+        made_stop(&m);
+        assert_int_equal(free_fd(), before);
+}
+
+/* No thread, for want of a descriptor: its pool does without. */
+static void test_no_thread(void **state)
+{
+        struct slim_socket id = identity();
+        struct rlimit old, now;
+        struct maker m;
+        struct pool p;
+        int fd;
+
+        pool_init(&p, map, &id);
+        assert_int_equal(getrlimit(RLIMIT_NOFILE, &old), 0);
+        now = old;
+        now.rlim_cur = 0;
+        assert_int_equal(setrlimit(RLIMIT_NOFILE, &now), 0);
+        assert_int_equal(maker_start(&m, &p, NULL), -EMFILE);
+        assert_int_equal(setrlimit(RLIMIT_NOFILE, &old), 0);
+        fd = pool_take(&p, AF_INET);
+        check_socket(fd, AF_INET);
+        close(fd);
+        maker_stop(&m);
         pool_done(&p);
 }
 
@@ -213,9 +305,13 @@ static int teardown(void **state)
 int main(void)
 {
         static const struct CMUnitTest tests[] = {
-            cmocka_unit_test(test_take_from_empty), cmocka_unit_test(test_fill),
-            cmocka_unit_test(test_families),        cmocka_unit_test(test_no_identity),
+            cmocka_unit_test(test_take_from_empty),
+            cmocka_unit_test(test_fill),
+            cmocka_unit_test(test_end),
+            cmocka_unit_test(test_families),
+            cmocka_unit_test(test_no_identity),
             cmocka_unit_test(test_no_descriptors),
+            cmocka_unit_test(test_no_thread),
         };
 
         if (geteuid() != 0) {

@@ -25,6 +25,7 @@
 
 #include "basic/fd.h"
 #include "basic/inaddr.h"
+#include "broker/maker.h"
 #include "broker/queue.h"
 #include "slim.skel.h"
 
@@ -44,21 +45,23 @@ static int free_fd(void)
         return fd;
 }
 
-/* As the broker's loop does, when nobody calls. */
+/* As the broker's thread does, when nobody takes any. */
 static void run(void)
 {
-        struct pollfd p[QUEUES_MAX];
-        unsigned int n, rounds = 0;
+        struct queues_poll p;
+        unsigned int rounds = 0;
 
+        pthread_mutex_lock(&pool.lock);
         do {
                 while (queues_wanting(&queues)) {
                         queues_fill(&queues);
                         assert_in_range(++rounds, 1, 100000);
                 }
-                n = queues_poll(&queues, p);
-                poll(p, n, 0);
-                queues_polled(&queues, p, n);
+                queues_poll(&queues, &p);
+                poll(p.fds, p.n, 0);
+                queues_polled(&queues, &p);
         } while (queues_wanting(&queues));
+        pthread_mutex_unlock(&pool.lock);
 }
 
 static int ask(int family, uid_t uid, gid_t gid)
@@ -337,6 +340,45 @@ static int namespace_open(void)
         return other;
 }
 
+/* The thread fills what is emptied, while more users ask than there are queues. */
+static void test_thread(void **state)
+{
+        static struct maker maker;
+        unsigned int got = 0;
+        int fd;
+
+        assert_int_equal(maker_start(&maker, &pool, &queues), 0);
+        for (unsigned int i = 0; i < 200; i++) {
+                uid_t uid = 1000 + i % (QUEUES_MAX + 2);
+                int q = queues_ask(&queues, AF_INET, uid, 100);
+
+                if (q == -ENOBUFS) {
+                        /* Nobody's is taken away that is in use. */
+                        pthread_mutex_lock(&pool.lock);
+                        for (size_t k = 0; k < QUEUES_MAX; k++)
+                                queues.queue[k].needed = 0;
+                        pthread_mutex_unlock(&pool.lock);
+                        continue;
+                }
+                assert_true(q >= 0);
+                for (unsigned int n = 0, tries = 0; n < QUEUE_SIZE; tries++) {
+                        fd = take(q);
+                        if (fd == -EAGAIN) {
+                                assert_in_range(tries, 0, 10000);
+                                usleep(100);
+                                continue;
+                        }
+                        check_socket(fd, AF_INET, uid, 100);
+                        close(fd);
+                        n++;
+                        got++;
+                }
+                close(q);
+        }
+        assert_true(got > 100 * QUEUE_SIZE);
+        maker_stop(&maker);
+}
+
 static int group_setup(void **state)
 {
         struct bpf_program *prog;
@@ -368,10 +410,15 @@ int main(void)
 {
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
         static const struct CMUnitTest tests[] = {
-            TEST(test_full_and_filled_again),  TEST(test_users_and_families),
-            TEST(test_what_the_reader_has),    TEST(test_shut_down_by_the_reader),
-            TEST(test_more_users_than_queues), TEST(test_no_sockets),
-            TEST(test_no_descriptors),         TEST(test_no_namespace),
+            TEST(test_full_and_filled_again),
+            TEST(test_users_and_families),
+            TEST(test_what_the_reader_has),
+            TEST(test_shut_down_by_the_reader),
+            TEST(test_more_users_than_queues),
+            TEST(test_no_sockets),
+            TEST(test_no_descriptors),
+            TEST(test_no_namespace),
+            TEST(test_thread),
         };
 
         if (geteuid() != 0) {

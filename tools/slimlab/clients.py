@@ -84,13 +84,13 @@ def redis_benchmark(place, requests, clients):
     return found
 
 
-def pgbench(place, seconds, rate):
-    """{"total", "mean_us", "p50_us", "p99_us", "p999_us"} of TPC-B-like transactions."""
+def pgbench(place, seconds, rate, *options):
+    """{"total", "mean_us", "p50_us", "p99_us", "p999_us"} of TPC-B-like transactions, or as asked."""
     prefix = f"{place.dir}/pgbench"
     text = place.client([servers.postgres_program("pgbench"), "-h", place.address("postgres"),
                          "-p", str(servers.POSTGRES), "-U", "postgres", "-n", "-j", "1",
                          "-c", str(servers.POSTGRES_CLIENTS), "-R", str(rate), "-T", str(seconds),
-                         "-l", "--log-prefix", prefix, "postgres"], seconds=seconds + 120)
+                         "-l", "--log-prefix", prefix, *options, "postgres"], seconds=seconds + 120)
     total = int(number(text, r"transactions actually processed: (\d+)", "pgbench", place))
     failed = int(number(text, r"failed transactions: (\d+)", "pgbench", place))
     times = []
