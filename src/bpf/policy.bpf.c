@@ -17,8 +17,6 @@
 
 #include "policy.h"
 
-#include <linux/pkt_cls.h>
-
 static __always_inline bool has_rule(const struct slim_policy_check *c, __u32 peer)
 {
         struct slim_policy_key key = {
@@ -69,6 +67,6 @@ int slim_policy_check(struct __sk_buff *skb)
         struct slim_policy_check check = {};
 
         if (bpf_skb_load_bytes(skb, 0, &check, sizeof(check)) < 0)
-                return TC_ACT_SHOT;
+                return SLIM_POLICY_REJECT; /* no question */
         return policy_verdict(&check);
 }

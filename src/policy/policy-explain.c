@@ -27,31 +27,44 @@ static bool peer_matches(const struct compiled *c, const struct policy_peer *pee
         return a->peer && engine_peer_matches(c, peer, a->peer);
 }
 
-static bool port_matches(const struct policy_port *port, const struct asked *a)
+/* server: whose names of ports count, or NULL. */
+static bool port_matches(const struct policy_port *port, const struct identity *server,
+                         const struct policy_flow *flow)
 {
-        const struct identity *server =
-            a->flow->direction == SLIM_POLICY_INGRESS ? a->subject : a->peer;
-
-        if (port->protocol != a->flow->protocol)
+        if (port->protocol != flow->protocol)
                 return false;
         if (*port->name) {
                 uint16_t number = server ? engine_named_port(server, port) : 0;
 
-                return number && number == a->flow->port;
+                return number && number == flow->port;
         }
-        return !port->first || (a->flow->port >= port->first && a->flow->port <= port->last);
+        return !port->first || (flow->port >= port->first && flow->port <= port->last);
+}
+
+static bool ports_match(const struct policy_rule *rule, const struct identity *server,
+                        const struct policy_flow *flow)
+{
+        for (size_t i = 0; i < rule->n_ports; i++)
+                if (port_matches(&rule->ports[i], server, flow))
+                        return true;
+        return rule->n_ports == 0;
 }
 
 static bool rule_allows(const struct compiled *c, const struct policy_rule *rule,
                         const struct asked *a)
 {
-        bool peer = rule->n_peers == 0, port = rule->n_ports == 0;
+        bool ingress = a->flow->direction == SLIM_POLICY_INGRESS;
+        const struct identity *server = ingress ? a->subject : a->peer;
 
-        for (size_t i = 0; !peer && i < rule->n_peers; i++)
-                peer = peer_matches(c, &rule->peers[i], a);
-        for (size_t i = 0; !port && i < rule->n_ports; i++)
-                port = port_matches(&rule->ports[i], a);
-        return peer && port;
+        for (size_t i = 0; i < rule->n_peers; i++) {
+                /* On the way out, to what is known by its address, no port has a name. */
+                bool nameless = !ingress && rule->peers[i].is_block;
+
+                if (peer_matches(c, &rule->peers[i], a) &&
+                    ports_match(rule, nameless ? NULL : server, a->flow))
+                        return true;
+        }
+        return rule->n_peers == 0 && ports_match(rule, server, a->flow);
 }
 
 static int compare_policies(const void *a, const void *b)

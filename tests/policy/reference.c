@@ -145,10 +145,11 @@ static bool is_peer(const json_t *peer, const char *network, const json_t *netwo
         return pod_selected(pods, flow->peer);
 }
 
-static bool is_port(const json_t *port, const struct reference_flow *flow)
+/* "port … can either be a numerical or named port on a pod": on the one that is connected to, which
+ * is none when it is known by its address only. */
+static bool is_port(const json_t *port, const struct reference_endpoint *server,
+                    const struct reference_flow *flow)
 {
-        const struct reference_endpoint *server =
-            flow->direction == SLIM_POLICY_INGRESS ? flow->subject : flow->peer;
         const json_t *number = json_object_get(port, "port");
         const json_t *end = json_object_get(port, "endPort"), *v;
         const char *protocol = text(port, "protocol");
@@ -172,23 +173,37 @@ static bool is_port(const json_t *port, const struct reference_flow *flow)
         return false;
 }
 
+static bool is_any_port(const json_t *ports, const struct reference_endpoint *server,
+                        const struct reference_flow *flow)
+{
+        const json_t *v;
+        size_t i;
+
+        json_array_foreach (ports, i, v) {
+                if (is_port(v, server, flow))
+                        return true;
+        }
+        return json_array_size(ports) == 0;
+}
+
 /* "Each rule allows traffic which matches both the from and ports sections." */
 static bool rule_allows(const json_t *rule, const char *network, const json_t *networks,
                         const struct reference_flow *flow)
 {
-        const json_t *peers =
-            json_object_get(rule, flow->direction == SLIM_POLICY_INGRESS ? "from" : "to");
+        bool ingress = flow->direction == SLIM_POLICY_INGRESS;
+        const json_t *peers = json_object_get(rule, ingress ? "from" : "to");
         const json_t *ports = json_object_get(rule, "ports"), *v;
-        bool peer = json_array_size(peers) == 0, port = json_array_size(ports) == 0;
+        const struct reference_endpoint *server = ingress ? flow->subject : flow->peer;
         size_t i;
 
         json_array_foreach (peers, i, v) {
-                peer |= is_peer(v, network, networks, flow);
+                bool by_addr = !ingress && json_object_get(v, "ipBlock");
+
+                if (is_peer(v, network, networks, flow) &&
+                    is_any_port(ports, by_addr ? NULL : server, flow))
+                        return true;
         }
-        json_array_foreach (ports, i, v) {
-                port |= is_port(v, flow);
-        }
-        return peer && port;
+        return json_array_size(peers) == 0 && is_any_port(ports, server, flow);
 }
 
 /* --- policies --------------------------------------------------------------------------------- */

@@ -492,6 +492,23 @@ void world_tell(const struct world *w, struct policy_engine *engine, uint32_t id
 
 /* --- flows ------------------------------------------------------------------------------------ */
 
+/* At a port that has a name where it goes. */
+static void aim_at_name(struct world *w, struct world_flow *f)
+{
+        size_t server = f->as.direction == SLIM_POLICY_INGRESS ? f->subject : f->peer;
+        const json_t *ports = w->endpoints[server].as.ports, *port;
+        const char *protocol;
+
+        if (json_array_size(ports) == 0)
+                return;
+        port = json_array_get(ports, world_random(w, (uint32_t)json_array_size(ports)));
+        protocol = json_string_value(json_object_get(port, "protocol"));
+        for (size_t i = 0; i < ARRAY_SIZE(protocols); i++)
+                if (strcmp(protocols[i], protocol) == 0)
+                        f->as.protocol = protocols[i]; /* which outlives the endpoint */
+        f->as.port = (uint16_t)json_integer_value(json_object_get(port, "port"));
+}
+
 bool world_random_flow(struct world *w, struct world_flow *ret)
 {
         const struct world_endpoint *e = NULL;
@@ -511,13 +528,15 @@ bool world_random_flow(struct world *w, struct world_flow *ret)
             seldom(w, 3) ? (uint16_t)(1 + world_random(w, 65535)) : PICK(w, port_numbers);
         if (ret->as.port < UINT16_MAX && seldom(w, 8))
                 ret->as.port++;
-        if (strcmp(ret->as.protocol, "ICMP") == 0)
-                ret->as.port = 0;
         ret->peer = world_random(w, WORLD_ENDPOINTS);
         if (!w->endpoints[ret->peer].live || seldom(w, 3)) {
                 ret->peer = WORLD_ENDPOINTS;
                 assert_int_equal(inaddr_parse(PICK(w, addresses), &ret->as.addr), 0);
         }
+        if (seldom(w, 3) && ret->peer < WORLD_ENDPOINTS)
+                aim_at_name(w, ret);
+        if (strcmp(ret->as.protocol, "ICMP") == 0)
+                ret->as.port = 0;
         world_refresh(w, ret);
         return true;
 }
