@@ -18,7 +18,7 @@
 
 #include "basic/inaddr.h"
 #include "basic/macro.h"
-#include "policy/maps.h"
+#include "policy/fresh.h"
 #include "policy/world.h"
 
 #define SEQUENCES 150
@@ -91,66 +91,6 @@ static void expect_flows(struct watch *watch, const struct world *w)
         watch->n = kept;
 }
 
-/* --- the same as a fresh compile -------------------------------------------------------------- */
-
-struct fresh {
-        struct maps maps;
-        uint32_t ids[WORLD_ENDPOINTS];
-};
-
-static void compile(const struct world *w, struct fresh *ret)
-{
-        struct policy_engine *engine;
-
-        assert_int_equal(policy_engine_new(&engine), 0);
-        *ret = (struct fresh){};
-        world_tell(w, engine, ret->ids);
-        assert_int_equal(policy_engine_flush(engine, &maps_sink, &ret->maps), 0);
-        policy_engine_free(engine);
-}
-
-/* The other engine's number for an identity or a prefix. */
-static uint32_t translate(const struct world *w, const struct maps *maps, const struct fresh *fresh,
-                          uint32_t number)
-{
-        const struct maps_cidr *c, *other;
-
-        for (size_t i = 0; i < WORLD_ENDPOINTS && !(number & SLIM_POLICY_CIDR); i++)
-                if (w->endpoints[i].live && w->endpoints[i].id == number)
-                        return fresh->ids[i];
-        for (c = maps->cidrs; c; c = c->hh.next) {
-                if (!(number & SLIM_POLICY_CIDR) || c->id != (number & ~SLIM_POLICY_CIDR))
-                        continue;
-                HASH_FIND(hh, fresh->maps.cidrs, &c->key, sizeof(c->key), other);
-                assert_non_null(other);
-                return SLIM_POLICY_CIDR | other->id;
-        }
-        assert_int_equal(number, 0);
-        return 0;
-}
-
-static void assert_same(const struct world *w, const struct maps *maps, const struct fresh *fresh)
-{
-        assert_int_equal(HASH_COUNT(maps->rules), HASH_COUNT(fresh->maps.rules));
-        assert_int_equal(HASH_COUNT(maps->cidrs), HASH_COUNT(fresh->maps.cidrs));
-        assert_int_equal(HASH_COUNT(maps->subjects), HASH_COUNT(fresh->maps.subjects));
-        for (const struct maps_rule *rule = maps->rules; rule; rule = rule->hh.next) {
-                struct slim_policy_key key = rule->key;
-
-                key.subject = translate(w, maps, fresh, key.subject);
-                key.peer = translate(w, maps, fresh, key.peer);
-                assert_true(maps_have_rule(&fresh->maps, &key));
-        }
-        for (const struct maps_subject *s = maps->subjects; s; s = s->hh.next) {
-                uint32_t identity = translate(w, maps, fresh, s->identity);
-                const struct maps_subject *other;
-
-                HASH_FIND(hh, fresh->maps.subjects, &identity, sizeof(identity), other);
-                assert_non_null(other);
-                assert_int_equal(s->flags, other->flags);
-        }
-}
-
 /* --- tests ------------------------------------------------------------------------------------ */
 
 /* Some changes, and a flush; at times one that fails halfway, with more changes before the next. */
@@ -183,8 +123,8 @@ static void test_sequences(void **state)
                                 failed++;
                                 continue;
                         }
-                        compile(&w, &fresh);
-                        assert_same(&w, &maps, &fresh);
+                        fresh_compile(&w, &fresh);
+                        fresh_assert_same(&w, &maps, &fresh);
                         maps_clear(&fresh.maps);
                         /* And once more: nothing. */
                         maps.steps = 0;
