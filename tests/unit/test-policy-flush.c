@@ -19,6 +19,7 @@
 #include "basic/inaddr.h"
 #include "basic/macro.h"
 #include "policy/fresh.h"
+#include "policy/texts.h"
 #include "policy/world.h"
 
 #define SEQUENCES 150
@@ -172,10 +173,154 @@ static void test_model(void **state)
         assert_true(seen[0] > 20000 && seen[1] > 20000 && seen[2] > 2000);
 }
 
+/* --- the changes that the order is made for --------------------------------------------------- */
+
+struct one_flow {
+        uint32_t subject, peer;
+        const char *addr;
+        bool allowed; /* all the time */
+        size_t looked;
+};
+
+static void look_at_one(const struct maps *maps, void *userdata)
+{
+        struct one_flow *f = userdata;
+
+        assert_int_equal(may_enter(maps, f->subject, f->peer, f->addr, 80), f->allowed);
+        f->looked++;
+}
+
+#define SUBJECT       "{'matchLabels': {'app': 'a'}}"
+#define INGRESS(what) "{'podSelector': " SUBJECT ", 'ingress': [" what "]}"
+#define BLOCK(what)   "{'from': [{'ipBlock': {" what "}}]}"
+#define LESS          BLOCK("'cidr': '10.0.0.0/8', 'except': ['10.1.0.0/16']")
+/* Somebody else's: for the map to have a prefix already. */
+#define OTHERS(what) "{'podSelector': {'matchLabels': {'app': 'b'}}, 'ingress': [" what "]}"
+
+/* From one policy to another, looking all the time at a flow that neither changes. */
+static void change(const char *others, const char *before, const char *after, bool also_back,
+                   bool by_peer, const char *addr, bool allowed)
+{
+        struct policy_engine *engine;
+        struct maps maps = {};
+        struct one_flow f = {.addr = addr, .allowed = allowed};
+
+        assert_int_equal(policy_engine_new(&engine), 0);
+        f.subject = ref_identity(engine, "default", "app=a", "", true);
+        ref_identity(engine, "default", "app=b", "", true);
+        if (by_peer)
+                f.peer = ref_identity(engine, "default", "app=c", "", false);
+        if (others)
+                put_policy(engine, "others", others);
+        put_policy(engine, "p", before);
+        flush(engine, &maps);
+        maps.look = look_at_one;
+        maps.userdata = &f;
+        look_at_one(&maps, &f);
+        put_policy(engine, "p", after);
+        flush(engine, &maps);
+        look_at_one(&maps, &f);
+        if (also_back) {
+                put_policy(engine, "p", before);
+                flush(engine, &maps);
+        }
+        assert_true(f.looked > 2);
+        policy_engine_free(engine);
+        maps_clear(&maps);
+}
+
+/* The prefix with the exception is there and gets rules; the exception comes with them. */
+static void test_exception(void **state)
+{
+        const char *others = OTHERS(BLOCK("'cidr': '10.0.0.0/8'"));
+
+        change(others, INGRESS(""), INGRESS(LESS), true, false, "10.1.0.1", false);
+        change(NULL, INGRESS(""), INGRESS(LESS), true, false, "10.1.0.1", false);
+        /* In each other, twice. */
+        change(NULL, INGRESS(""),
+               INGRESS(BLOCK("'cidr': '10.0.0.0/8', 'except': ['10.0.0.0/9']") ", " BLOCK(
+                   "'cidr': '10.1.0.0/16', 'except': ['10.1.0.0/24']")),
+               true, false, "10.1.0.1", false);
+}
+
+/* From an exception's prefix to the rules of the one around it, and the other way. */
+static void test_within(void **state)
+{
+        change(NULL, INGRESS(BLOCK("'cidr': '10.0.0.0/8'")),
+               INGRESS(BLOCK("'cidr': '10.1.0.0/16'")), true, false, "10.1.0.1", true);
+        change(NULL, INGRESS(BLOCK("'cidr': '10.0.0.0/8'")),
+               INGRESS(BLOCK("'cidr': '10.0.0.0/8'") ", " BLOCK(
+                   "'cidr': '0.0.0.0/0', 'except': ['10.1.0.0/16']")),
+               true, false, "10.1.0.1", true);
+}
+
+/* Allowed as a peer before, by its address after; which is of a prefix that goes. */
+static void test_peer_to_address(void **state)
+{
+        change(NULL, INGRESS(LESS ", {'from': [{'podSelector': {'matchLabels': {'app': 'c'}}}]}"),
+               INGRESS(BLOCK("'cidr': '10.0.0.0/8'")), true, true, "10.1.0.1", true);
+}
+
+/* Not selected before, or after: that direction opens first and closes last. */
+static void test_open_and_close(void **state)
+{
+        change(NULL, "{'podSelector': " SUBJECT ", 'policyTypes': ['Egress']}",
+               INGRESS(BLOCK("'cidr': '10.0.0.0/8'")), true, false, "10.1.0.1", true);
+}
+
+/* Rules that a failed flush left behind, of a prefix that comes back with others. */
+static void test_left_behind(void **state)
+{
+        struct policy_engine *engine;
+        struct maps maps = {};
+        struct one_flow f = {.addr = "10.1.0.1"};
+        size_t steps;
+
+        assert_int_equal(policy_engine_new(&engine), 0);
+        f.subject = ref_identity(engine, "default", "app=a", "", true);
+        put_policy(engine, "closed", INGRESS(""));
+        put_policy(engine, "p", INGRESS(BLOCK("'cidr': '10.1.0.0/16'")));
+        flush(engine, &maps);
+        assert_true(may_enter(&maps, f.subject, 0, f.addr, 80));
+        assert_int_equal(policy_engine_drop(engine, "default", "p"), 0);
+        /* The prefix goes, the subject no longer looks for any, the rule stays. */
+        maps.steps = 0;
+        maps.fail_at = 3;
+        assert_int_equal(policy_engine_flush(engine, &maps_sink, &maps), -ENOSPC);
+        assert_int_equal(HASH_COUNT(maps.cidrs), 0);
+        assert_int_equal(HASH_COUNT(maps.rules), 1);
+        put_policy(engine, "p", INGRESS(LESS));
+        maps.fail_at = 0;
+        maps.look = look_at_one;
+        maps.userdata = &f;
+        flush(engine, &maps);
+        assert_true(f.looked > 0);
+        assert_true(may_enter(&maps, f.subject, 0, "10.2.0.1", 80));
+
+        /* And a failure at each step of taking it all away. */
+        maps.look = NULL;
+        assert_int_equal(policy_engine_drop(engine, "default", "p"), 0);
+        assert_int_equal(policy_engine_drop(engine, "default", "closed"), 0);
+        assert_int_equal(policy_engine_identity_unref(engine, f.subject, true), 0);
+        for (steps = 0; maps_entries(&maps) > 0; steps++) {
+                int r;
+
+                maps.steps = 0;
+                maps.fail_at = 2;
+                r = policy_engine_flush(engine, &maps_sink, &maps);
+                assert_int_equal(r, maps_entries(&maps) > 0 ? -ENOSPC : 0);
+        }
+        assert_true(steps > 3);
+        policy_engine_free(engine);
+        maps_clear(&maps);
+}
+
 int main(void)
 {
         static const struct CMUnitTest tests[] = {
-            cmocka_unit_test(test_sequences),
+            cmocka_unit_test(test_exception),       cmocka_unit_test(test_within),
+            cmocka_unit_test(test_peer_to_address), cmocka_unit_test(test_open_and_close),
+            cmocka_unit_test(test_left_behind),     cmocka_unit_test(test_sequences),
             cmocka_unit_test(test_model),
         };
 
