@@ -48,6 +48,7 @@ struct slim_endpoint {
         union slim_addr host[SLIM_FAMILIES]; /* underlay addresses of its host */
         __u32 flags;                         /* enum slim_endpoint_flags */
         __u32 ifindex;                       /* the host's side of its veth; 0 unless local */
+        __u32 identity; /* what policies know it by, a number of this host's; 0: nothing */
 };
 
 /* Key of the longest-prefix map of overlay networks. prefixlen counts bits of the 16 bytes. */
@@ -292,6 +293,71 @@ struct slim_published {
         __u16 pad;
 };
 
+/* --- network policies ------------------------------------------------------------------------- */
+
+/*
+ * Who may talk to whom. An identity is a number of this host's for endpoints that no policy tells
+ * apart: of one network, with the same labels and named ports. 0 is nobody's. Each direction of a
+ * flow is judged by its own subject: ingress by the one that is connected to, egress by the one
+ * that connects.
+ */
+enum slim_policy_direction {
+        SLIM_POLICY_INGRESS = 0,
+        SLIM_POLICY_EGRESS = 1,
+        SLIM_POLICY_DIRECTIONS,
+};
+
+enum slim_policy_verdict {
+        SLIM_POLICY_ALLOWED = 0,
+        SLIM_POLICY_DROP = 1,   /* denied, and nobody is told */
+        SLIM_POLICY_REJECT = 2, /* denied, and the one who tried is told */
+};
+
+/* Each is << direction. */
+enum slim_policy_subject_flags {
+        SLIM_POLICY_SELECTED = 1 << 0, /* without it the direction is open */
+        SLIM_POLICY_CIDRS = 1 << 2,    /* there are rules of addresses */
+        SLIM_POLICY_REJECTS = 1 << 4,
+};
+
+/* Value of the map of subjects, by identity. No entry: all is allowed. */
+struct slim_policy_subject {
+        __u32 flags; /* enum slim_policy_subject_flags */
+};
+
+/* slim_policy_key.peer: 0 is anybody, a number below SLIM_POLICY_CIDR is an identity, and one with
+ * it the id of a prefix, out of the map of prefixes. */
+#define SLIM_POLICY_CIDR (1U << 31)
+
+/*
+ * Key of the longest-prefix map of rules. Whatever is found is allowed. prefixlen counts bits of
+ * what follows it, and says how much of that has to be the same.
+ */
+struct slim_policy_key {
+        __u32 prefixlen;
+        __u32 subject;  /* its identity */
+        __u32 peer;     /* as above */
+        __u8 direction; /* enum slim_policy_direction */
+        __u8 protocol;  /* of IP */
+        __be16 be_port; /* that is connected to */
+};
+#define SLIM_POLICY_BITS_PEER     72 /* every protocol */
+#define SLIM_POLICY_BITS_PROTOCOL 80 /* every port of one */
+#define SLIM_POLICY_BITS_PORT     96 /* one port; a prefix of ports is shorter */
+
+/*
+ * A question, and the context of the program slim_policy_check: it is the packet that the program
+ * is run on, and the verdict is what it returns.
+ */
+struct slim_policy_check {
+        __u32 subject;        /* an identity */
+        __u32 peer;           /* an identity; 0: not an endpoint */
+        union slim_addr addr; /* of the peer */
+        __u16 port;           /* that is connected to; 0: the protocol has none */
+        __u8 direction;       /* enum slim_policy_direction */
+        __u8 protocol;        /* of IP */
+};
+
 /* --- keys ------------------------------------------------------------------------------------- */
 
 #define SLIM_KEYS 2 /* [0] signs and verifies; [1], the previous one, only verifies */
@@ -362,7 +428,7 @@ struct slim_config {
         _Static_assert(sizeof(type) == (size), #type " must be " #size " bytes")
 
 SLIM_ASSERT_SIZE(struct slim_endpoint_key, 20);
-SLIM_ASSERT_SIZE(struct slim_endpoint, 80);
+SLIM_ASSERT_SIZE(struct slim_endpoint, 84);
 SLIM_ASSERT_SIZE(struct slim_prefix_key, 20);
 SLIM_ASSERT_SIZE(struct slim_socket, 112);
 SLIM_ASSERT_SIZE(struct slim_port_key, 8);
@@ -373,6 +439,9 @@ SLIM_ASSERT_SIZE(struct slim_tuple, 36);
 SLIM_ASSERT_SIZE(struct slim_syn, 32);
 SLIM_ASSERT_SIZE(struct slim_published_key, 20);
 SLIM_ASSERT_SIZE(struct slim_published, 8);
+SLIM_ASSERT_SIZE(struct slim_policy_subject, 4);
+SLIM_ASSERT_SIZE(struct slim_policy_key, 16);
+SLIM_ASSERT_SIZE(struct slim_policy_check, 28);
 SLIM_ASSERT_SIZE(struct slim_option, SLIM_OPTION_LEN);
 SLIM_ASSERT_SIZE(struct slim_key, 24);
 SLIM_ASSERT_SIZE(struct slim_device, 40);

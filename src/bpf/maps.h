@@ -5,7 +5,7 @@
  * SLIM_DEFINE_MAPS); every other program declares them, and the BPF linker joins the two.
  *
  *   written by slimd      endpoints, identities, prefixes, hosts, devices, host_endpoints, keys,
- *                         published
+ *                         published, policy_rules, policy_cidrs, policy_subjects
  *   written by brokers    sockets (a new socket's identity), published (at their end)
  *   written by programs   sockets, ports, listeners, hidden_ports, syns, counters
  */
@@ -134,6 +134,35 @@ struct published_map {
         __type(value, struct slim_published);
 };
 
+/* What policies allow: a subject, its peer, direction, protocol and port. An entry that is in use
+ * takes 64 bytes; a subject with 100 rules for 100 identities each has 10,000. */
+struct policy_rules_map {
+        __uint(type, BPF_MAP_TYPE_LPM_TRIE);
+        __uint(map_flags, BPF_F_NO_PREALLOC);
+        __uint(max_entries, 1048576);
+        __type(key, struct slim_policy_key);
+        __type(value, __u32); /* 1 */
+};
+
+/* Prefix of addresses that a policy names → its id, which stands for a peer. */
+struct policy_cidrs_map {
+        __uint(type, BPF_MAP_TYPE_LPM_TRIE);
+        __uint(map_flags, BPF_F_NO_PREALLOC);
+        __uint(max_entries, 65536);
+        __type(key, struct slim_prefix_key);
+        __type(value, __u32);
+};
+
+/* Identity of an endpoint here → what there are policies for. As many as there are devices and
+ * hosts' endpoints, even if no two have one identity. */
+struct policy_subjects_map {
+        __uint(type, BPF_MAP_TYPE_HASH);
+        __uint(map_flags, BPF_F_NO_PREALLOC);
+        __uint(max_entries, 32768);
+        __type(key, __u32);
+        __type(value, struct slim_policy_subject);
+};
+
 struct counters_map {
         __uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
         __uint(max_entries, SLIM_REASON_MAX);
@@ -154,6 +183,9 @@ SLIM_MAP(listeners_map, listeners);
 SLIM_MAP(hidden_ports_map, hidden_ports);
 SLIM_MAP(syns_map, syns);
 SLIM_MAP(published_map, published);
+SLIM_MAP(policy_rules_map, policy_rules);
+SLIM_MAP(policy_cidrs_map, policy_cidrs);
+SLIM_MAP(policy_subjects_map, policy_subjects);
 SLIM_MAP(counters_map, counters);
 
 #ifndef SLIM_DEFINE_MAPS

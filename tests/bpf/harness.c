@@ -156,6 +156,9 @@ void harness_reset(struct slim_bpf *skel)
         clear(skel->maps.listeners);
         clear(skel->maps.syns);
         clear(skel->maps.published);
+        clear(skel->maps.policy_rules);
+        clear(skel->maps.policy_cidrs);
+        clear(skel->maps.policy_subjects);
         for (uint32_t i = 0; i < SLIM_KEYS; i++)
                 harness_put(skel->maps.keys, &i, &none);
         for (uint32_t i = 0; i < bpf_map__max_entries(skel->maps.hidden_ports); i++) {
