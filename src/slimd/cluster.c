@@ -65,11 +65,13 @@ static int load_all(struct slimd *d)
                 mirror_apply(d, &list.entry[i]);
         /* What lives here stays known even when its lease ran out while no slimd was there. */
         for (struct endpoint *e = old.endpoints; e; e = e->hh.next) {
-                struct endpoint *kept;
+                struct endpoint copy, *kept;
 
-                if ((local_find(d, e->id) || (e->is_host && mirror_is_local(d, e))) &&
-                    !model_endpoint(&d->model, e->id) &&
-                    model_put_endpoint(&d->model, e, &kept) == 0)
+                if ((!local_find(d, e->id) && !(e->is_host && mirror_is_local(d, e))) ||
+                    model_endpoint(&d->model, e->id))
+                        continue;
+                copy = endpoint_copy(e);
+                if (model_put_endpoint(&d->model, &copy, &kept) == 0)
                         mirror_endpoint(d, kept);
         }
         for (struct network *n = old.networks; n; n = n->hh.next)
@@ -193,7 +195,7 @@ static void withdraw_ended(struct slimd *d)
         struct endpoint *e = d->model.endpoints;
 
         while (e) {
-                struct endpoint ended = *e;
+                _cleanup_(endpoint_clear) struct endpoint ended = endpoint_copy(e);
 
                 if (!mirror_is_local(d, e) || e->is_host || local_find(d, e->id)) {
                         e = e->hh.next;
@@ -354,7 +356,7 @@ static int leave_networks(struct slimd *d)
         int r = store_list(d->store, STORE_ENDPOINTS, &list, NULL);
 
         for (size_t i = 0; r == 0 && i < list.n; i++) {
-                struct endpoint e;
+                _cleanup_(endpoint_clear) struct endpoint e = {};
                 uint64_t id;
 
                 if (parse_uint(list.entry[i].key + strlen(STORE_ENDPOINTS), 1, UINT32_MAX, &id) <

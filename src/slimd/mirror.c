@@ -205,24 +205,37 @@ void mirror_prune(struct slimd *d)
 
 /* --- one entry of the store ------------------------------------------------------------------- */
 
+static bool same_prefixes(const struct network *a, const struct network *b)
+{
+        return a->id == b->id && memcmp(a->prefix, b->prefix, sizeof(a->prefix)) == 0;
+}
+
+static int forget_network(struct slimd *d, struct network *n)
+{
+        if (!n)
+                return 0;
+        forget_prefixes(d, n);
+        host_network_down(d, n);
+        model_drop_network(&d->model, n);
+        return host_nat_update(d);
+}
+
 static int apply_network(struct slimd *d, const char *name, const char *value)
 {
         struct network n, *old = model_network(&d->model, name);
         int r;
 
-        if (old) {
-                if (!value)
-                        forget_prefixes(d, old);
-                host_network_down(d, old);
-        }
-        if (!value) {
-                if (old)
-                        model_drop_network(&d->model, old);
-                return host_nat_update(d);
-        }
+        if (!value)
+                return forget_network(d, old);
         r = network_from_json(name, value, &n);
-        if (r == 0)
-                r = model_put_network(&d->model, &n, &old);
+        if (r < 0)
+                return r;
+        /* Its labels are nothing to the host's devices and routes. */
+        if (old && same_prefixes(old, &n))
+                return model_put_network(&d->model, &n, &old);
+        if (old)
+                host_network_down(d, old);
+        r = model_put_network(&d->model, &n, &old);
         if (r == 0)
                 r = put_prefixes(d, old);
         if (r == 0)
@@ -273,7 +286,10 @@ static int apply_endpoint(struct slimd *d, const char *id_text, const char *valu
         if (old && (old->network_id != e.network_id || !addrs_equal(old->addr, e.addr)))
                 mirror_forget_endpoint(d, old);
         r = model_put_endpoint(&d->model, &e, &old);
-        return r < 0 ? r : mirror_endpoint(d, old);
+        if (r < 0)
+                return r;
+        local_take_labels(d, old);
+        return mirror_endpoint(d, old);
 }
 
 /* The key that signs and verifies, and the one before it, which still verifies. */

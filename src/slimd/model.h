@@ -5,7 +5,7 @@
  * store's keys and values for each. Nothing here talks to the store or the kernel.
  *
  *     slim/networks/NAME             {"id", "prefix", "block_bits",
- *                                     "prefix6", "block_bits6"}
+ *                                     "prefix6", "block_bits6", "labels"}
  *     slim/hosts/NAME                {"address", "address6"}          on the host's lease
  *     slim/endpoints/ID              {"name", "network", …}           on the host's lease
  *     slim/names/NETWORK/NAME        ID, so that names of containers  on the host's lease
@@ -25,6 +25,7 @@
 
 #include "../basic/inaddr.h"
 #include "../basic/name.h"
+#include "../policy/labels.h"
 #include "../shared/publication.h"
 
 #define STORE_PREFIX          "slim/"
@@ -43,6 +44,7 @@ struct network {
         /* Of each family; bits 0: it has none. */
         struct inaddr_prefix prefix[SLIM_FAMILIES];
         uint8_t block_bits[SLIM_FAMILIES]; /* on the 16 bytes, as in struct inaddr_prefix */
+        json_t *labels;                    /* an object of texts; NULL: none */
         UT_hash_handle hh;                 /* by name */
 };
 
@@ -63,7 +65,13 @@ struct endpoint {
         bool slim;
         bool is_host; /* the host itself, all that is in no container; its name is the host's */
         struct publications publish; /* ports of its host that are its own */
-        UT_hash_handle hh;           /* by id */
+        json_t *labels;              /* an object of texts; NULL: none (a host has no others) */
+        json_t *ports;               /* names of its ports, as shared/labeling.h has them */
+        /* Of the model's element alone: its number in the policy engine (0: none), which counts it
+         * as one of this host or not. */
+        uint32_t identity;
+        bool identity_local;
+        UT_hash_handle hh; /* by id */
 };
 
 struct model {
@@ -76,6 +84,17 @@ struct model {
 #define network_each_family(n, f)                        \
         for (unsigned int f = 0; f < SLIM_FAMILIES; f++) \
                 if ((n)->prefix[f].bits)
+
+/*
+ * JSON in a value is a reference. A value that is assigned borrows it; a copy has its own. What
+ * comes out of network_from_json() and endpoint_from_json() is the caller's, to be cleared or put.
+ */
+void network_clear(struct network *n);
+void endpoint_clear(struct endpoint *e);
+struct endpoint endpoint_copy(const struct endpoint *e);
+/* All that policies know an endpoint by: a host's labels are what it is. -ENOMEM. The caller clears
+ * *ret. */
+int endpoint_labels(const struct endpoint *e, struct labels *ret);
 
 void model_clear(struct model *m);
 
@@ -93,10 +112,11 @@ struct endpoint *model_host_endpoint(const struct model *m, const char *network,
 size_t model_containers(const struct model *m);
 size_t model_network_endpoints(const struct model *m, const char *network);
 
-/* Adds, or overwrites what has the same key. The result stays the model's. -ENOMEM. */
-int model_put_network(struct model *m, const struct network *value, struct network **ret);
+/* Adds, or overwrites what has the same key. The value's references are the model's from then on,
+ * and given back on failure; an identity stays. The result stays the model's. -ENOMEM. */
+int model_put_network(struct model *m, struct network *value, struct network **ret);
 int model_put_host(struct model *m, const struct host *value, struct host **ret);
-int model_put_endpoint(struct model *m, const struct endpoint *value, struct endpoint **ret);
+int model_put_endpoint(struct model *m, struct endpoint *value, struct endpoint **ret);
 void model_drop_network(struct model *m, struct network *n);
 void model_drop_host(struct model *m, struct host *h);
 void model_drop_endpoint(struct model *m, struct endpoint *e);
