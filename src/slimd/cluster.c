@@ -12,6 +12,7 @@
 #include "host.h"
 #include "local.h"
 #include "mirror.h"
+#include "policy.h"
 #include "registry.h"
 #include "stack.h"
 
@@ -49,6 +50,22 @@ static void store_answered(struct slimd *d)
         d->store_down_since = 0;
 }
 
+/* What the maps have of the endpoints of an old model, for those of the new one. */
+static void take_identities(const struct model *new, const struct model *old)
+{
+        for (struct endpoint *e = new->endpoints; e; e = e->hh.next) {
+                struct endpoint *o = model_endpoint(old, e->id);
+
+                if (!o)
+                        continue;
+                e->identity = o->identity;
+                e->identity_local = o->identity_local;
+                e->replaced = o->replaced;
+                e->replaced_local = o->replaced_local;
+                o->identity = o->replaced = 0;
+        }
+}
+
 /* Networks before endpoints does not matter to the maps, only that all is applied. */
 static int load_all(struct slimd *d)
 {
@@ -72,13 +89,20 @@ static int load_all(struct slimd *d)
                         continue;
                 copy = endpoint_copy(e);
                 if (model_put_endpoint(&d->model, &copy, &kept) == 0)
-                        mirror_endpoint(d, kept);
+                        mirror_touch(d, kept);
         }
+        take_identities(&d->model, &old);
         for (struct network *n = old.networks; n; n = n->hh.next)
                 if (!model_network(&d->model, n->name))
                         host_network_down(d, n);
-        model_clear(&old);
+        policy_drop_missing(d, &old);
+        (void)mirror_settle(d); /* it has been said, and is tried again */
         mirror_prune(d);
+        for (struct endpoint *e = old.endpoints; e; e = e->hh.next)
+                policy_forget(d, e);
+        model_clear(&old);
+        d->loaded = true;
+        (void)mirror_settle(d);
         d->after = revision;
         return host_nat_update(d);
 }
@@ -139,6 +163,7 @@ static int read_changes(struct slimd *d)
         store_answered(d);
         for (size_t i = 0; i < changes.n; i++)
                 mirror_apply(d, &changes.entry[i]);
+        (void)mirror_settle(d); /* it has been said, and is tried again */
         return 0;
 }
 

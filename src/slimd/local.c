@@ -546,6 +546,7 @@ static int publish(struct slimd *d, const struct local_request *q, const struct 
 /* Everything on this host. The first step that fails is named. */
 static int bring_up(struct local *l, const struct local_request *q, const char **ret_step)
 {
+        const struct endpoint *known;
         int r;
 
         *ret_step = "remember it";
@@ -565,7 +566,8 @@ static int bring_up(struct local *l, const struct local_request *q, const char *
         if (r < 0)
                 return r;
         *ret_step = "enter it into the data path";
-        r = mirror_endpoint(l->d, &l->e);
+        known = model_endpoint(&l->d->model, l->id);
+        r = known && known->pending ? l->d->policy_error ?: -EAGAIN : mirror_endpoint(l->d, &l->e);
         if (r < 0)
                 return r;
         *ret_step = "start its broker";

@@ -2,6 +2,7 @@
 #include "model.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -67,8 +68,19 @@ void model_drop_endpoint(struct model *m, struct endpoint *e)
         free(e);
 }
 
+void model_drop_policy(struct model *m, const char *key)
+{
+        struct known_policy *p = model_policy(m, key);
+
+        if (!p)
+                return;
+        HASH_DEL(m->policies, p);
+        free(p);
+}
+
 void model_clear(struct model *m)
 {
+        struct known_policy *p, *next_p;
         struct network *n, *next_n;
         struct host *h, *next_h;
         struct endpoint *e, *next_e;
@@ -84,6 +96,11 @@ void model_clear(struct model *m)
         HASH_ITER(hh, m->endpoints, e, next_e)
         {
                 model_drop_endpoint(m, e);
+        }
+        HASH_ITER(hh, m->policies, p, next_p)
+        {
+                HASH_DEL(m->policies, p);
+                free(p);
         }
 }
 
@@ -109,6 +126,23 @@ struct endpoint *model_endpoint(const struct model *m, uint32_t id)
 
         HASH_FIND(hh, m->endpoints, &id, sizeof(id), e);
         return e;
+}
+
+struct known_policy *model_policy(const struct model *m, const char *key)
+{
+        struct known_policy *p;
+
+        HASH_FIND_STR(m->policies, key, p);
+        return p;
+}
+
+size_t model_network_policies(const struct model *m, const char *network)
+{
+        size_t n = 0;
+
+        for (struct known_policy *p = m->policies; p; p = p->hh.next)
+                n += strcmp(p->network, network) == 0;
+        return n;
 }
 
 struct endpoint *model_endpoint_by_name(const struct model *m, const char *network,
@@ -211,8 +245,8 @@ int model_put_endpoint(struct model *m, struct endpoint *value, struct endpoint 
                         return -ENOMEM;
                 }
                 *e = *value;
-                e->identity = 0;
-                e->identity_local = false;
+                e->identity = e->replaced = 0;
+                e->pending = false;
                 HASH_ADD(hh, m->endpoints, id, sizeof(e->id), e);
         } else {
                 struct endpoint old = *e;
@@ -221,9 +255,28 @@ int model_put_endpoint(struct model *m, struct endpoint *value, struct endpoint 
                 e->hh = old.hh;
                 e->identity = old.identity;
                 e->identity_local = old.identity_local;
+                e->replaced = old.replaced;
+                e->replaced_local = old.replaced_local;
+                e->pending = old.pending;
                 endpoint_clear(&old);
         }
         *ret = e;
+        return 0;
+}
+
+int model_put_policy(struct model *m, const char *network, const char *name)
+{
+        struct known_policy *p = new0(struct known_policy, 1);
+
+        if (!p)
+                return -ENOMEM;
+        snprintf(p->key, sizeof(p->key), "%s/%s", network, name);
+        snprintf(p->network, sizeof(p->network), "%s", network);
+        snprintf(p->name, sizeof(p->name), "%s", name);
+        if (model_policy(m, p->key))
+                free(p);
+        else
+                HASH_ADD_STR(m->policies, key, p);
         return 0;
 }
 

@@ -17,6 +17,7 @@
  * Of the members with and without a 6 at least one pair is there: IPv6's and IPv4's.
  *
  *     slim/key                       {"epoch", "key"}: the cluster key of the SYN option
+ *     slim/policies/NETWORK/NAME     a NetworkPolicy, as policy_to_json() writes it
  */
 #include <jansson.h>
 #include <stdbool.h>
@@ -26,6 +27,7 @@
 #include "../basic/inaddr.h"
 #include "../basic/name.h"
 #include "../policy/labels.h"
+#include "../policy/policy.h"
 #include "../shared/publication.h"
 
 #define STORE_PREFIX          "slim/"
@@ -37,6 +39,7 @@
 #define STORE_BLOCKS          STORE_PREFIX "blocks/"
 #define STORE_NETWORK_COUNTER STORE_PREFIX "counters/network"
 #define STORE_KEY             STORE_PREFIX "key"
+#define STORE_POLICIES        STORE_PREFIX "policies/"
 
 struct network {
         char name[NAME_LEN_MAX + 1];
@@ -71,13 +74,27 @@ struct endpoint {
          * as one of this host or not. */
         uint32_t identity;
         bool identity_local;
+        uint32_t replaced; /* the one before it, while the maps still have that; 0: none */
+        bool replaced_local;
+        bool pending;      /* its entries in the maps are to be written */
         UT_hash_handle hh; /* by id */
+};
+
+#define POLICY_KEY_MAX (NAME_LEN_MAX + 1 + POLICY_NAME_MAX + 1)
+
+/* A policy that is in force: what it says, the policy engine has. */
+struct known_policy {
+        char key[POLICY_KEY_MAX]; /* NETWORK/NAME */
+        char network[NAME_LEN_MAX + 1];
+        char name[POLICY_NAME_MAX + 1];
+        UT_hash_handle hh; /* by key */
 };
 
 struct model {
         struct network *networks;
         struct host *hosts;
         struct endpoint *endpoints;
+        struct known_policy *policies;
 };
 
 /* for (enum slim_family f …) over those that a network has. */
@@ -117,6 +134,10 @@ size_t model_network_endpoints(const struct model *m, const char *network);
 int model_put_network(struct model *m, struct network *value, struct network **ret);
 int model_put_host(struct model *m, const struct host *value, struct host **ret);
 int model_put_endpoint(struct model *m, struct endpoint *value, struct endpoint **ret);
+int model_put_policy(struct model *m, const char *network, const char *name);
+struct known_policy *model_policy(const struct model *m, const char *key);
+size_t model_network_policies(const struct model *m, const char *network);
+void model_drop_policy(struct model *m, const char *key); /* also one that is not there */
 void model_drop_network(struct model *m, struct network *n);
 void model_drop_host(struct model *m, struct host *h);
 void model_drop_endpoint(struct model *m, struct endpoint *e);

@@ -172,8 +172,8 @@ int registry_withdraw(struct slimd *d, const struct endpoint *e)
         /* The store had lost it before us. */
         old = model_endpoint(&d->model, e->id);
         if (old) {
-                mirror_forget_endpoint(d, old);
-                model_drop_endpoint(&d->model, old);
+                mirror_drop_endpoint(d, old);
+                (void)mirror_settle(d);
         }
         return 0;
 }

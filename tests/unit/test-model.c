@@ -196,6 +196,27 @@ static void test_endpoints(void **state)
         assert_null(m.endpoints);
 }
 
+static void test_policies(void **state)
+{
+        struct model m = {};
+
+        assert_null(model_policy(&m, "blue/web"));
+        assert_int_equal(model_put_policy(&m, "blue", "web"), 0);
+        assert_int_equal(model_put_policy(&m, "blue", "web"), 0);
+        assert_int_equal(model_put_policy(&m, "red", "web"), 0);
+        assert_int_equal(HASH_COUNT(m.policies), 2);
+        assert_string_equal(model_policy(&m, "blue/web")->network, "blue");
+        assert_string_equal(model_policy(&m, "blue/web")->name, "web");
+        assert_int_equal(model_network_policies(&m, "blue"), 1);
+        assert_int_equal(model_network_policies(&m, "blu"), 0);
+        model_drop_policy(&m, "blue/web");
+        model_drop_policy(&m, "blue/web");
+        assert_null(model_policy(&m, "blue/web"));
+        assert_non_null(model_policy(&m, "red/web"));
+        model_clear(&m);
+        assert_null(m.policies);
+}
+
 static void test_many(void **state)
 {
         enum { MANY = 5000 };
@@ -610,6 +631,7 @@ int main(void)
             cmocka_unit_test(test_networks),
             cmocka_unit_test(test_hosts),
             cmocka_unit_test(test_endpoints),
+            cmocka_unit_test(test_policies),
             cmocka_unit_test(test_many),
             cmocka_unit_test(test_network_json),
             cmocka_unit_test(test_network_json_both),
