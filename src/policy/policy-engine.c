@@ -901,8 +901,9 @@ static int identity_claim(struct policy_engine *engine, const struct policy_iden
         if (!i || i->key)
                 return -ENOENT;
         r = labels_copy(&from->labels, labels);
-        if (r == 0)
-                r = network_ref(engine, from->network, &network);
+        if (r < 0)
+                return r;
+        r = network_ref(engine, from->network, &network);
         if (r < 0)
                 return r;
         HASH_ADD_KEYPTR(hh, engine->identities, *key, strlen(*key), i);

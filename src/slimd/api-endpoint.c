@@ -156,7 +156,7 @@ int api_endpoint_add(struct api_call *call)
         struct publications publish;
         const json_t *publish_list = NULL, *port_list = NULL;
         _cleanup_json_ json_t *ports = NULL;
-        struct named_ports named;
+        struct named_ports named = {};
         json_t *labels = NULL;
         struct local_request q = {};
         struct slimd *d = call->d;
@@ -278,13 +278,13 @@ static int find(struct api_call *call, const char *name, const char *network,
 int api_endpoint_show(struct api_call *call)
 {
         const char *name, *network = DEFAULT_NETWORK;
-        const struct endpoint *e;
+        const struct endpoint *e = NULL;
         int r;
 
         r = api_unpack(call, "{s:s, s?s}", "name", &name, "network", &network);
         if (r == 0)
                 r = find(call, name, network, &e);
-        if (r < 0)
+        if (!e)
                 return r;
         json_object_set_new(call->answer, "endpoint", describe(call->d, e));
         return 0;
@@ -295,7 +295,7 @@ int api_endpoint_label(struct api_call *call)
         const char *name, *network = DEFAULT_NETWORK;
         char problem[LABELING_PROBLEM_MAX] = "";
         const json_t *set = NULL, *remove = NULL;
-        const struct endpoint *e;
+        const struct endpoint *e = NULL;
         uint32_t id;
         int r;
 
@@ -303,7 +303,7 @@ int api_endpoint_label(struct api_call *call)
                        &set, "remove", &remove);
         if (r == 0)
                 r = find(call, name, network, &e);
-        if (r < 0)
+        if (!e)
                 return r;
         /* Its entry hangs on its host's lease, which nobody else can put it on again. */
         if (!mirror_is_local(call->d, e))

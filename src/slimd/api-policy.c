@@ -401,7 +401,7 @@ int api_policy_check(struct api_call *call)
         const char *from_text, *to_text, *protocol = "tcp", *network = POLICY_DEFAULT_NETWORK;
         struct question q = {.verdict = SLIM_POLICY_ALLOWED};
         const struct network *n;
-        struct end from, to;
+        struct end from = {}, to = {};
         json_int_t port = -1;
         int r;
 

@@ -272,7 +272,11 @@ void mirror_prune(struct slimd *d)
 
 static bool same_prefixes(const struct network *a, const struct network *b)
 {
-        return a->id == b->id && memcmp(a->prefix, b->prefix, sizeof(a->prefix)) == 0;
+        for (unsigned int f = 0; f < SLIM_FAMILIES; f++)
+                if (a->prefix[f].bits != b->prefix[f].bits ||
+                    !inaddr_equal(&a->prefix[f].addr, &b->prefix[f].addr))
+                        return false;
+        return a->id == b->id;
 }
 
 static int forget_network(struct slimd *d, struct network *n)

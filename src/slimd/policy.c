@@ -311,7 +311,7 @@ int policy_identify(struct slimd *d, struct endpoint *e)
             .network = e->network, .is_host = e->is_host, .number = number_of(d, e)};
         char problem[LABELING_PROBLEM_MAX];
         bool local = mirror_is_local(d, e);
-        struct named_ports ports;
+        struct named_ports ports = {};
         uint32_t id;
         int r;
 

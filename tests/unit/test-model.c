@@ -291,6 +291,14 @@ static void test_network_json_both(void **state)
 
 static void test_network_labels(void **state)
 {
+        /* The first is right, and none. */
+        static const char *const others[] = {
+            "\"labels\": {}",
+            "\"labels\": []",
+            "\"labels\": {\"-\": \"\"}",
+            "\"labels\": {\"slim.io/x\": \"\"}",
+            "\"labels\": {\"kubernetes.io/metadata.name\": \"red\"}",
+        };
         struct network n = a_network("blue", 7, "10.1.0.0/16", 120), back, *in;
         struct model m = {};
         _cleanup_free_ char *text = NULL, *without = NULL;
@@ -314,12 +322,16 @@ static void test_network_labels(void **state)
         assert_int_equal(network_from_json("blue", without, &back), 0);
         assert_null(back.labels);
         model_clear(&m);
-        assert_int_equal(network_from_json("blue",
-                                           "{\"id\": 1, \"prefix\": \"10.1.0.0/16\", "
-                                           "\"block_bits\": 120, \"labels\": {}}",
-                                           &back),
-                         0);
-        assert_null(back.labels);
+        for (size_t i = 0; i < ARRAY_SIZE(others); i++) {
+                char json[256];
+
+                snprintf(json, sizeof(json),
+                         "{\"id\": 1, \"prefix\": \"%s\", \"block_bits\": 120, %s}", "10.1.0.0/16",
+                         others[i]);
+                if (network_from_json("blue", json, &back) != (i ? -EBADMSG : 0))
+                        fail_msg("%s", json);
+                assert_null(back.labels);
+        }
 }
 
 /* A longer name than fits, which must not be copied. */
@@ -364,11 +376,6 @@ static void test_network_json_bad(void **state)
             "{\"id\": 1, \"prefix6\": \"::/0\", \"block_bits6\": 122}",
             "{\"id\": 1, \"prefix\": \"10.1.0.0/16\", \"block_bits\": 120, \"prefix6\": null}",
             "{\"id\": 1, \"prefix\": \"10.1.0.0/16\", \"block_bits\": 120, \"prefix6\": \"x\"}",
-            "{\"id\": 1, \"prefix\": \"10.1.0.0/16\", \"block_bits\": 120, \"labels\": []}",
-            "{\"id\": 1, \"prefix\": \"10.1.0.0/16\", \"block_bits\": 120, "
-            "\"labels\": {\"slim.io/x\": \"\"}}",
-            "{\"id\": 1, \"prefix\": \"10.1.0.0/16\", \"block_bits\": 120, "
-            "\"labels\": {\"kubernetes.io/metadata.name\": \"red\"}}",
         };
         const char *good = "{\"id\": 1, \"prefix\": \"10.1.0.0/16\", \"block_bits\": 120}";
         static const char *const bad_names[] = {"", "Blue", "-blue", "a..b", "a/b", NAME_64};
