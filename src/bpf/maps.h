@@ -7,7 +7,7 @@
  *   written by slimd      endpoints, identities, prefixes, hosts, devices, host_endpoints, keys,
  *                         published, policy_rules, policy_cidrs, policy_subjects
  *   written by brokers    sockets (a new socket's identity), published (at their end)
- *   written by programs   sockets, ports, listeners, hidden_ports, syns, counters
+ *   written by programs   sockets, ports, listeners, hidden_ports, syns, flows, counters
  */
 #include <linux/bpf.h>
 #include <stdbool.h>
@@ -170,6 +170,15 @@ struct counters_map {
         __type(value, __u64);
 };
 
+/* Flows of the encapsulated path whose answers a policy might deny → when a packet of it was seen
+ * last (bpf_ktime_get_ns()). An LRU: a flood pushes out the oldest. */
+struct flows_map {
+        __uint(type, BPF_MAP_TYPE_LRU_HASH);
+        __uint(max_entries, 65536);
+        __type(key, struct slim_flow_key);
+        __type(value, __u64);
+};
+
 SLIM_MAP(endpoints_map, endpoints);
 SLIM_MAP(identities_map, identities);
 SLIM_MAP(prefixes_map, prefixes);
@@ -186,6 +195,7 @@ SLIM_MAP(published_map, published);
 SLIM_MAP(policy_rules_map, policy_rules);
 SLIM_MAP(policy_cidrs_map, policy_cidrs);
 SLIM_MAP(policy_subjects_map, policy_subjects);
+SLIM_MAP(flows_map, flows);
 SLIM_MAP(counters_map, counters);
 
 #ifndef SLIM_DEFINE_MAPS
