@@ -102,7 +102,9 @@ def _finish(found, path):
     with open(path, "w", encoding="utf-8") as stream:
         results.write(found, stream)
     print(report.markdown(found), end="")
-    return 0
+    for each in found.get("missing", ()):
+        print(f"bench: {each['key']} is not there: {each['why']}", file=sys.stderr)
+    return 1 if found.get("missing") else 0
 
 
 def _run(args):

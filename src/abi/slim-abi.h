@@ -361,7 +361,14 @@ struct slim_policy_check {
 
 /* --- keys ------------------------------------------------------------------------------------- */
 
-#define SLIM_KEYS 2 /* [0] signs and verifies; [1], the previous one, only verifies */
+/* The key in force signs and verifies, the others verify: the one before it, and the one after it
+ * while hosts are given it. */
+enum {
+        SLIM_KEY_CURRENT = 0,
+        SLIM_KEY_PREVIOUS = 1,
+        SLIM_KEY_NEXT = 2,
+        SLIM_KEYS,
+};
 
 struct slim_key {
         __u64 k[2];  /* SipHash-2-4 key as two little-endian words */

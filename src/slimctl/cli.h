@@ -78,6 +78,8 @@ int network_rm(struct cli *cli);
 int endpoint_ls(struct cli *cli);
 int endpoint_show(struct cli *cli);
 int connection_ls(struct cli *cli);
+int key_show(struct cli *cli);
+int key_rotate(struct cli *cli);
 int status_show(struct cli *cli);
 int doctor_run(struct cli *cli);
 int run_run(struct cli *cli);

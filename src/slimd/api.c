@@ -28,7 +28,8 @@ static const struct {
     {"Network.Create", api_network_create},   {"Network.List", api_network_list},
     {"Network.Remove", api_network_remove},   {"Endpoint.Add", api_endpoint_add},
     {"Endpoint.List", api_endpoint_list},     {"Endpoint.Show", api_endpoint_show},
-    {"Connection.List", api_connection_list}, {"Status", api_status},
+    {"Connection.List", api_connection_list}, {"Key.Show", api_key_show},
+    {"Key.Rotate", api_key_rotate},           {"Status", api_status},
 };
 
 struct client {

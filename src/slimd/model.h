@@ -16,7 +16,10 @@
  *
  * Of the members with and without a 6 at least one pair is there: IPv6's and IPv4's.
  *
- *     slim/key                       {"epoch", "key"}: the cluster key of the SYN option
+ *     slim/key                       {"epoch", "key", "next"}: the cluster key of the SYN option,
+ *                                    and the next one while there is one
+ *     slim/keys/NAME                 the epoch of the next key that a host verifies by
+ *                                                                     on the host's lease
  */
 #include <jansson.h>
 #include <stdbool.h>
@@ -36,6 +39,7 @@
 #define STORE_BLOCKS          STORE_PREFIX "blocks/"
 #define STORE_NETWORK_COUNTER STORE_PREFIX "counters/network"
 #define STORE_KEY             STORE_PREFIX "key"
+#define STORE_KEYS            STORE_PREFIX "keys/"
 
 struct network {
         char name[NAME_LEN_MAX + 1];

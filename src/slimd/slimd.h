@@ -7,9 +7,9 @@
  *     model.h     what the cluster looks like         cluster.h   the store: opened and watched
  *     mirror.h    an entry of it → model, maps        registry.h  what slimd writes into it
  *     address.h   who gets which address              local.h     the containers of this host
- *     supervise.h their brokers                       publish.h   their ports at the host's
- * addresses stack.h     the host's own endpoints            api.h       the socket that clients
- * call
+ *     supervise.h their brokers                       publish.h   their ports at the
+ *     host's addresses            stack.h     the host's own endpoints
+ *     key.h       the cluster key  api.h      the socket that clients call
  */
 #include <stdbool.h>
 #include <stdint.h>
@@ -56,6 +56,9 @@ struct slimd {
         char *store_error; /* NULL: it answers */
         time_t store_down_since;
         struct model model;
+
+        uint32_t key_epoch; /* of the cluster's key, as the store has it; 0: not known yet */
+        bool key_rotating;  /* there is a next one */
 
         int stack_error; /* why this host is no endpoint of some network; 0: it is of all */
 

@@ -790,6 +790,15 @@ static void test_keys(void **state)
         /* One that is all zeros and in force does count. */
         set_key(1, zero_key, 1);
         accepted(&zero);
+
+        /* While hosts are given the next one, whoever has it already may sign by it. */
+        set_key(SLIM_KEY_CURRENT, key_now, 2);
+        set_key(SLIM_KEY_PREVIOUS, key_before, 1);
+        dropped(&wrong, SLIM_REASON_SYN_BAD_MAC);
+        set_key(SLIM_KEY_NEXT, key_wrong, 3);
+        accepted(&wrong);
+        accepted(&now);
+        accepted(&before);
 }
 
 /* --- who, and to whom ------------------------------------------------------------------------- */
