@@ -874,14 +874,29 @@ static int set_rules(json_t *spec, const struct policy *p, enum slim_policy_dire
         return json_object_set_new(spec, policy_direction_name(direction), array);
 }
 
+/* (json_pack() would leave out what it has no memory for, where it may leave something out.) */
+static json_t *types_to_json(const struct policy *p)
+{
+        json_t *array = json_array();
+        int r = 0;
+
+        if (p->selects[SLIM_POLICY_INGRESS])
+                r = json_array_append_new(array, json_string("Ingress"));
+        if (r == 0 && p->selects[SLIM_POLICY_EGRESS])
+                r = json_array_append_new(array, json_string("Egress"));
+        if (r == 0)
+                return array;
+        json_decref(array);
+        return NULL;
+}
+
 json_t *policy_to_json(const struct policy *p)
 {
         _cleanup_(json_decrefp) json_t *metadata =
             json_pack("{s:s, s:s}", "name", p->name, "namespace", p->network);
         _cleanup_(json_decrefp) json_t *spec =
-            json_pack("{s:o, s:[s*s*]}", "podSelector", selector_to_json(&p->pods), "policyTypes",
-                      p->selects[SLIM_POLICY_INGRESS] ? "Ingress" : NULL,
-                      p->selects[SLIM_POLICY_EGRESS] ? "Egress" : NULL);
+            json_pack("{s:o, s:o}", "podSelector", selector_to_json(&p->pods), "policyTypes",
+                      types_to_json(p));
 
         if (p->reject &&
             json_object_set_new(metadata, "annotations",

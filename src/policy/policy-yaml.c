@@ -2,6 +2,7 @@
 #include "policy-yaml.h"
 
 #include <errno.h>
+#include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -149,6 +150,24 @@ static bool is_ambiguous(const char *s)
         return (based && s[2]) || leading || underscores;
 }
 
+/* Whole ones as integers as long as they fit. JSON has no infinity. */
+static int number(const struct reader *r, const yaml_event_t *event, bool whole, json_t **ret)
+{
+        const char *text = (const char *)event->data.scalar.value;
+        double fraction = strtod(text, NULL);
+        long long integer;
+
+        errno = 0;
+        integer = strtoll(text, NULL, 10);
+        if (whole && !errno)
+                *ret = json_integer(integer);
+        else if (isfinite(fraction))
+                *ret = json_real(fraction);
+        else
+                return refuse(r, &event->start_mark, "%.64s is too large a number", text);
+        return *ret ? 0 : -ENOMEM;
+}
+
 static int plain_scalar(const struct reader *r, const yaml_event_t *event, json_t **ret)
 {
         const char *text = (const char *)event->data.scalar.value;
@@ -167,15 +186,9 @@ static int plain_scalar(const struct reader *r, const yaml_event_t *event, json_
                               text);
         else if (is_one_of(text, not_finite, ARRAY_SIZE(not_finite)))
                 return refuse(r, &event->start_mark, "%s is not a number here", text);
-        else if (is_number(text, &whole)) {
-                long long number;
-
-                errno = 0;
-                number = strtoll(text, NULL, 10);
-                *ret = whole && !errno ? json_integer(number) : json_real(strtod(text, NULL));
-                if (!*ret) /* jansson has no infinity */
-                        return refuse(r, &event->start_mark, "%.64s is too large a number", text);
-        } else
+        else if (is_number(text, &whole))
+                return number(r, event, whole, ret);
+        else
                 *ret = json_string(text);
         return *ret ? 0 : -ENOMEM;
 }
