@@ -497,7 +497,7 @@ static int decode_rule(const struct decoder *d, const struct place *at,
 {
         const char *const fields[] = {direction == SLIM_POLICY_INGRESS ? "from" : "to", "ports"};
         struct place peers, ports;
-        size_t n_peers, n_ports;
+        size_t n_peers = 0, n_ports = 0;
         int r;
 
         r = expect_fields(d, at, fields, ARRAY_SIZE(fields));

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "policy-yaml.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <math.h>
 #include <stdarg.h>
@@ -77,6 +78,9 @@ static int refuse_syntax(const struct reader *r, const char *text)
                 }
                 return refuse(r, &at, "this is not UTF-8 text: %s", p->problem);
         }
+        /* What the end of the file lacks: where that began is of more use. */
+        if (p->context && p->problem_mark.index == p->mark.index && !*p->buffer.pointer)
+                at = p->context_mark;
         return refuse(r, &at, "%s%s%s", p->problem, p->context ? " " : "",
                       p->context ? p->context : "");
 }
@@ -522,6 +526,7 @@ int policy_list_from_yaml(const char *text, size_t len, struct policy_list *ret,
         r = yaml_documents_parse(text, len, &docs, ret_error);
         if (r < 0)
                 return r;
+        assert(docs); /* which clang-tidy 14 does not see */
         list->v = new0(struct policy *, docs->n + 1);
         if (!list->v)
                 return -ENOMEM;
