@@ -128,7 +128,7 @@ static void test_bad_yaml(void **state)
             {"\"a\\0b\": 1", "f:1:1: a key has a NUL character in it"},
             {"a: b\nc: \xff", "f:2:4: this is not UTF-8 text"},
             {"a: ä\x01", "f:1:5: this is not UTF-8 text"},
-            {"a: 1\n---\nb: [", "f:3:4: "},
+            {"a: 1\n---\nb: [", "f:3:5: "},
             {"a: \"x\"\nb:d", "f:2:1: could not find expected ':' while scanning a simple key"},
         };
         struct policy_list list;
