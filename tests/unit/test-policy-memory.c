@@ -23,6 +23,13 @@
 #include "policy/policy-yaml.h"
 #include "policy/texts.h"
 
+/* gcc says it in one way, clang in another. */
+#ifdef __has_feature
+#if __has_feature(address_sanitizer)
+#define __SANITIZE_ADDRESS__ 1
+#endif
+#endif
+
 #ifdef __SANITIZE_ADDRESS__
 int main(void)
 {
