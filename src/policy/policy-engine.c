@@ -347,21 +347,21 @@ static int sort_ports(const struct policy_identity *from, struct named_port **re
 static char *identity_key(const char *network, const struct labels *labels,
                           const struct named_port *ports, size_t n_ports, bool is_host)
 {
-        char *key = NULL;
-        size_t size;
-        FILE *f = open_memstream(&key, &size);
+        size_t size = strlen(network) + sizeof("\n1\n");
+        char *key, *end;
 
-        if (!f)
-                return NULL;
-        fprintf(f, "%s\n%d\n", network, is_host);
         for (size_t i = 0; i < labels->n; i++)
-                fprintf(f, "%s=%s\n", labels->v[i].key, labels->v[i].value);
+                size += strlen(labels->v[i].key) + strlen(labels->v[i].value) + strlen("=\n");
+        size += n_ports * (PORT_NAME_MAX + strlen(":255:65535\n"));
+        key = malloc(size);
+        if (!key)
+                return NULL;
+        end = key + sprintf(key, "%s\n%d\n", network, is_host);
+        for (size_t i = 0; i < labels->n; i++)
+                end += sprintf(end, "%s=%s\n", labels->v[i].key, labels->v[i].value);
         for (size_t i = 0; i < n_ports; i++)
-                fprintf(f, "%s:%u:%u\n", ports[i].name, ports[i].protocol, ports[i].port);
-        if (fclose(f) == 0)
-                return key;
-        free(key);
-        return NULL;
+                end += sprintf(end, "%s:%u:%u\n", ports[i].name, ports[i].protocol, ports[i].port);
+        return key;
 }
 
 static void identity_free(struct identity *i)

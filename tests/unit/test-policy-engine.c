@@ -222,6 +222,7 @@ static void test_peers(void **state)
 static void test_blocks(void **state)
 {
         uint32_t a = ref_identity(engine, "default", "app=a", "", true);
+        struct policy_engine_stats stats;
 
         put_policy(engine, "p",
                    "{'podSelector': {}, 'egress': [{'to': [{'ipBlock': {'cidr': '::/0',"
@@ -229,6 +230,9 @@ static void test_blocks(void **state)
                    "'except': ['10.1.0.0/16']}}], 'ports': [{'port': 80}]}]}");
         /* ::/0, fd00::/8, 10/8, 10.1/16 and, so that ::/0 is not IPv4's, 0.0.0.0/0; two rules. */
         assert_int_equal(flush(engine, &maps), 5 + 2 + 1);
+        policy_engine_stats(engine, &stats);
+        assert_int_equal(stats.cidrs, 5);
+        assert_int_equal(stats.rules, 2);
         assert_true(may_leave(&maps, a, 0, "2001:db8::1", 1));
         assert_false(may_leave(&maps, a, 0, "fd00::1", 1));
         assert_true(may_leave(&maps, a, 0, "10.0.0.1", 80));

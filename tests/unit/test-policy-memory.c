@@ -342,6 +342,7 @@ static void history(struct policy_engine *engine, struct policy *policies[3], st
         TRY(policy_engine_flush(engine, &calm, maps));
         parse("team=x", &team);
         TRY(policy_engine_put_network(engine, "blue", &team));
+        TRY(policy_engine_put_network(engine, "lilac", &team)); /* where nobody is */
         labels_clear(&team);
         TRY(policy_engine_identity_unref(engine, ids[0], true));
         TRY(policy_engine_put(engine, &policies[2])); /* in place of the first */
@@ -480,12 +481,57 @@ static void test_explain(void **state)
         policy_engine_free(engine);
 }
 
+/* Long texts: of many labels, of many policies. */
+static void test_long(void **state)
+{
+        struct policy_identity identity = {.network = "default"};
+        struct policy_flow flow = {.direction = SLIM_POLICY_INGRESS, .protocol = IPPROTO_TCP};
+        char problem[LABEL_PROBLEM_MAX], key[LABEL_KEY_MAX + 1], name[POLICY_NAME_MAX + 1];
+        struct policy_explanation e;
+        struct policy_engine *engine;
+        bool failed = true;
+        char *text;
+
+        assert_int_equal(policy_engine_new(&engine), 0);
+        for (unsigned int i = 0; i < LABELS_MAX; i++) {
+                snprintf(key, sizeof(key), "%0253u/a", i);
+                assert_int_equal(labels_add(&identity.labels, key, "x", problem), 0);
+        }
+        for (size_t n = 1; failed; n++) {
+                int r;
+
+                begin(n);
+                r = policy_engine_identity_ref(engine, &identity, true, &flow.subject);
+                failed = end();
+                assert_int_equal(r, failed ? -ENOMEM : 0);
+        }
+        for (unsigned int i = 0; i < 100; i++) {
+                snprintf(name, sizeof(name), "%0253u", i);
+                put_policy(engine, name, "{}");
+        }
+        assert_int_equal(policy_engine_explain(engine, &flow, &e), 0);
+        failed = true;
+        for (size_t n = 1; failed; n++) {
+                begin(n);
+                text = policy_explanation_format(&e);
+                failed = end();
+                assert_int_equal(text == NULL, failed);
+                if (text)
+                        assert_true(strlen(text) > 100 * 253);
+                free(text);
+        }
+        policy_explanation_clear(&e);
+        labels_clear(&identity.labels);
+        policy_engine_free(engine);
+}
+
 int main(void)
 {
         static const struct CMUnitTest tests[] = {
             cmocka_unit_test(test_yaml),      cmocka_unit_test(test_json),
             cmocka_unit_test(test_labels),    cmocka_unit_test(test_engine),
             cmocka_unit_test(test_recompile), cmocka_unit_test(test_explain),
+            cmocka_unit_test(test_long),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);
