@@ -609,10 +609,33 @@ static int decode_spec(const struct decoder *d, const struct place *at)
 
 /* --- the whole -------------------------------------------------------------------------------- */
 
-/* Keys in Kubernetes' syntax, and texts. Annotations' keys are looked at in lower case there. */
+/* Of annotations the API server looks at keys in lower case. */
+static bool annotation_key_is_valid(const char *key)
+{
+        char lower[LABEL_KEY_MAX + 1];
+        size_t len = strlen(key);
+
+        if (len >= sizeof(lower))
+                return false;
+        for (size_t i = 0; i <= len; i++)
+                lower[i] = (char)(key[i] >= 'A' && key[i] <= 'Z' ? key[i] - 'A' + 'a' : key[i]);
+        return label_key_is_valid(lower);
+}
+
+static int decode_deny(const struct decoder *d, const struct place *annotation)
+{
+        const char *value = json_string_value(annotation->value);
+
+        d->policy->reject = strcmp(value, "reject") == 0;
+        if (!d->policy->reject && strcmp(value, "drop") != 0)
+                return refuse(d, annotation, POLICY_DENY_ANNOTATION " is \"drop\" or \"reject\"");
+        return 0;
+}
+
 static int decode_annotations(const struct decoder *d, const struct place *metadata)
 {
         struct place annotations;
+        size_t size = 0;
         const char *key;
         json_t *value;
         int r;
@@ -625,19 +648,19 @@ static int decode_annotations(const struct decoder *d, const struct place *metad
         json_object_foreach ((json_t *)annotations.value, key, value) {
                 struct place annotation = {&annotations, value, key, 0};
 
-                if (!label_key_is_valid(key))
+                if (!annotation_key_is_valid(key))
                         return refuse_at(d, &annotation, true,
                                          "%s is not an annotation's key: " KEY_FORM, QUOTE(key));
                 r = expect(d, &annotation, JSON_STRING);
+                if (r == 0 && strcmp(key, POLICY_DENY_ANNOTATION) == 0)
+                        r = decode_deny(d, &annotation);
                 if (r < 0)
                         return r;
-                if (strcmp(key, POLICY_DENY_ANNOTATION) != 0)
-                        continue;
-                d->policy->reject = strcmp(json_string_value(value), "reject") == 0;
-                if (!d->policy->reject && strcmp(json_string_value(value), "drop") != 0)
-                        return refuse(d, &annotation,
-                                      POLICY_DENY_ANNOTATION " is \"drop\" or \"reject\"");
+                size += strlen(key) + json_string_length(value);
         }
+        if (size > POLICY_ANNOTATIONS_MAX)
+                return refuse(d, &annotations, "annotations are longer than %u KiB together",
+                              POLICY_ANNOTATIONS_MAX >> 10);
         return 0;
 }
 
