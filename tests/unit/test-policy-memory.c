@@ -55,9 +55,10 @@ static bool fails_now(void)
         return failing && ++at == fail;
 }
 
-void *malloc(size_t size)
+/* With the parameters' names of stdlib.h. */
+void *malloc(size_t __size)
 {
-        void *p = fails_now() ? NULL : __libc_malloc(size);
+        void *p = fails_now() ? NULL : __libc_malloc(__size);
 
         blocks += p != NULL;
         if (!p)
@@ -65,9 +66,9 @@ void *malloc(size_t size)
         return p;
 }
 
-void *calloc(size_t n, size_t size)
+void *calloc(size_t __nmemb, size_t __size)
 {
-        void *p = fails_now() ? NULL : __libc_calloc(n, size);
+        void *p = fails_now() ? NULL : __libc_calloc(__nmemb, __size);
 
         blocks += p != NULL;
         if (!p)
@@ -75,20 +76,20 @@ void *calloc(size_t n, size_t size)
         return p;
 }
 
-void *realloc(void *old, size_t size)
+void *realloc(void *__ptr, size_t __size)
 {
-        void *p = fails_now() ? NULL : __libc_realloc(old, size);
+        void *p = fails_now() ? NULL : __libc_realloc(__ptr, __size);
 
-        blocks += p && !old;
+        blocks += p && !__ptr;
         if (!p)
                 errno = ENOMEM;
         return p;
 }
 
-void free(void *p)
+void free(void *__ptr)
 {
-        blocks -= p != NULL;
-        __libc_free(p);
+        blocks -= __ptr != NULL;
+        __libc_free(__ptr);
 }
 
 static void begin(size_t n)
@@ -517,7 +518,7 @@ static void test_long(void **state)
                 failed = end();
                 assert_int_equal(text == NULL, failed);
                 if (text)
-                        assert_true(strlen(text) > 100 * 253);
+                        assert_true(strlen(text) > 100UL * 253);
                 free(text);
         }
         policy_explanation_clear(&e);
