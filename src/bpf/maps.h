@@ -135,7 +135,8 @@ struct published_map {
 };
 
 /* What policies allow: a subject, its peer, direction, protocol and port. An entry that is in use
- * takes 64 bytes; a subject with 100 rules for 100 identities each has 10,000. */
+ * takes 64 bytes, and up to 64 more where its way parts from others'. A hundred subjects whose
+ * policies have 100 rules for 100 identities each are a million. */
 struct policy_rules_map {
         __uint(type, BPF_MAP_TYPE_LPM_TRIE);
         __uint(map_flags, BPF_F_NO_PREALLOC);
