@@ -7,6 +7,7 @@
  *   policy-compile.c  what is wanted                          writes all but emitted*
  *   policy-flush.c    what is emitted                         writes emitted*, frees entries
  *   policy-explain.c  reads
+ *   policy-adopt.c    what an earlier engine emitted          at the beginning, all of it
  *
  * What is wanted of a rule is counted: each (policy, rule, peer) that leads to it is a reference.
  * Everything that may differ from what was emitted is in a list of changes until the next flush,
@@ -30,7 +31,7 @@ struct identity {
         uint32_t id; /* is the first of these, as in struct cidr: a site sorts both by it */
         size_t refs, local_refs;
         size_t uses; /* rules with its number, wanted or not */
-        char *key;
+        char *key;   /* NULL: adopted, and nobody asked for it yet; it is in no table but by_id */
         struct network *network;
         struct labels labels;
         size_t n_ports;
@@ -107,6 +108,8 @@ struct policy_engine {
         struct cidr *cidrs;
         struct rule *rules;
         struct numbers identity_numbers, cidr_numbers;
+        struct cidr **adopted_cidrs; /* by id, while maps are taken over */
+        size_t n_adopted_cidrs;
         size_t n_subjects, n_wanted_rules;
 
         struct rule *changed_rules;

@@ -397,11 +397,48 @@ static int identity_insert(struct policy_engine *engine, struct identity *i, con
         return r;
 }
 
+/* Of one that was adopted, and that is somebody from now on. -ENOENT: there is none. */
+static int identity_claim(struct policy_engine *engine, const struct policy_identity *from,
+                          char **key, struct named_port **ports, struct identity **ret)
+{
+        _cleanup_(labels_clearp) struct labels *labels = &(struct labels){};
+        struct network *network;
+        struct identity *i;
+        int r;
+
+        HASH_FIND(by_id, engine->identities_by_id, &from->number, sizeof(from->number), i);
+        if (!i || i->key)
+                return -ENOENT;
+        r = labels_copy(&from->labels, labels);
+        if (r == 0)
+                r = network_ref(engine, from->network, &network);
+        if (r < 0)
+                return r;
+        HASH_ADD_KEYPTR(hh, engine->identities, *key, strlen(*key), i);
+        if (!i->hh.tbl) {
+                network_unref(engine, network);
+                return -ENOMEM;
+        }
+        i->network = network;
+        i->labels = *TAKE_PTR(labels);
+        i->n_ports = from->n_ports;
+        i->is_host = from->is_host;
+        i->ports = TAKE_PTR(*ports);
+        i->key = TAKE_PTR(*key);
+        *ret = i;
+        return 0;
+}
+
 static int identity_new(struct policy_engine *engine, const struct policy_identity *from,
                         char **key, struct named_port **ports, struct identity **ret)
 {
-        _cleanup_(identity_freep) struct identity *i = new0(struct identity, 1);
+        _cleanup_(identity_freep) struct identity *i = NULL;
         int r;
+
+        r = identity_claim(engine, from, key, ports, ret);
+        if (r != -ENOENT)
+                return r;
+        i = new0(struct identity, 1);
 
         if (!i)
                 return -ENOMEM;
@@ -466,10 +503,12 @@ int policy_engine_identity_unref(struct policy_engine *engine, uint32_t id, bool
 
 void engine_release_identity(struct policy_engine *engine, struct identity *i)
 {
-        HASH_DEL(engine->identities, i);
+        if (i->key) {
+                HASH_DEL(engine->identities, i);
+                network_unref(engine, i->network);
+        }
         HASH_DELETE(by_id, engine->identities_by_id, i);
         engine_give_number(&engine->identity_numbers, i->id);
-        network_unref(engine, i->network);
         identity_free(i);
 }
 
@@ -504,7 +543,7 @@ void policy_engine_free(struct policy_engine *engine)
                 HASH_DEL(engine->policies, c);
                 compiled_free(c);
         }
-        HASH_ITER(hh, engine->identities, i, next_i)
+        HASH_ITER(by_id, engine->identities_by_id, i, next_i)
         {
                 engine_release_identity(engine, i);
         }
@@ -516,6 +555,7 @@ void policy_engine_free(struct policy_engine *engine)
         }
         free(engine->identity_numbers.free);
         free(engine->cidr_numbers.free);
+        free(engine->adopted_cidrs);
         free(engine);
 }
 

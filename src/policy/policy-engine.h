@@ -67,6 +67,9 @@ struct policy_identity {
         size_t n_ports;
         const struct named_port *ports;
         bool is_host; /* the processes of a host; matched as policy_pods_match() says */
+        /* The number that it has in maps that were taken over (0: none): it gets this, if it gets
+         * a new one and nobody else was given it. */
+        uint32_t number;
 };
 
 /*
@@ -98,6 +101,22 @@ struct policy_sink {
  */
 int policy_engine_flush(struct policy_engine *engine, const struct policy_sink *sink,
                         void *userdata);
+
+/*
+ * Taking over maps that an earlier engine filled, and which are in force: before anything else,
+ * all their prefixes, then identities (of endpoints, and subjects with their flags), then rules.
+ * Then everything that there is, identities with their numbers; a flush, after which the maps
+ * allow at least what they have to; whatever else has numbers in it; policy_engine_adopt_end(), and
+ * a flush that takes away what nobody wants. What was so before is the same number.
+ *
+ * -ERANGE: no engine made this. -ENOENT: the prefix of a rule is not there. -EEXIST: two prefixes
+ * of one number. Then the entry is not taken over, and is to be deleted. -ENOMEM.
+ */
+int policy_engine_adopt_cidr(struct policy_engine *engine, const struct slim_prefix_key *key,
+                             uint32_t id);
+int policy_engine_adopt_identity(struct policy_engine *engine, uint32_t id, uint32_t flags);
+int policy_engine_adopt_rule(struct policy_engine *engine, const struct slim_policy_key *key);
+int policy_engine_adopt_end(struct policy_engine *engine);
 
 struct policy_engine_stats {
         size_t policies, identities, subjects;

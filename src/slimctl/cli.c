@@ -9,6 +9,7 @@
 #include "../basic/inaddr.h"
 #include "../basic/log.h"
 #include "../basic/name.h"
+#include "../shared/labeling.h"
 #include "../shared/rpc.h"
 
 int cli_usage(const struct cli *cli, const char *format, ...)
@@ -146,6 +147,51 @@ json_t *cli_parameters(const char *key, const char *value, ...)
                         json_object_set_new(o, key, json_string(value));
         va_end(ap);
         return o;
+}
+
+int cli_take_labels(const struct cli *cli, const struct option_values *given, bool of_network,
+                    json_t *parameters)
+{
+        _cleanup_(labels_clear) struct labels l = {};
+        _cleanup_json_ json_t *labels = NULL;
+        char problem[LABELING_PROBLEM_MAX] = "";
+        int r = 0;
+
+        for (unsigned int i = 0; r == 0 && i < given->n; i++)
+                r = labels_add_text(&l, given->v[i], problem);
+        if (r == 0)
+                labels = labels_to_json(&l);
+        if (r == 0)
+                r = labeling_check(labels, of_network, problem);
+        if (r < 0) {
+                cli_usage(cli, "--label: %s", problem);
+                return r;
+        }
+        if (l.n > 0)
+                json_object_set(parameters, "labels", labels);
+        return 0;
+}
+
+int cli_take_label_changes(const struct cli *cli, const char *const *words, json_t *parameters)
+{
+        _cleanup_json_ json_t *set = json_object(), *remove = json_array();
+        char problem[LABELING_PROBLEM_MAX] = "";
+
+        if (!*words) {
+                cli_usage(cli, "a label is missing: KEY=VALUE, or KEY- to remove one");
+                return -EINVAL;
+        }
+        for (; *words; words++) {
+                int r = labeling_change_add(set, remove, *words, problem);
+
+                if (r < 0) {
+                        cli_usage(cli, "%s", problem);
+                        return r;
+                }
+        }
+        json_object_set(parameters, "set", set);
+        json_object_set(parameters, "remove", remove);
+        return 0;
 }
 
 json_t *cli_member(const json_t *answer, const char *key, json_type type)

@@ -68,6 +68,14 @@ int cli_call_on(struct rpc *rpc, const char *doing, const char *method, json_t *
 /* {"KEY": VALUE, …} of pairs ended by NULL; pairs whose value is NULL are left out. */
 json_t *cli_parameters(const char *key, const char *value, ...) __attribute__((sentinel));
 
+/* {"KEY": "VALUE"} of texts KEY=VALUE that an option was given with, into parameters' "labels",
+ * unless there are none. -EINVAL, said in one line. */
+int cli_take_labels(const struct cli *cli, const struct option_values *given, bool of_network,
+                    json_t *parameters);
+/* "set" and "remove" of words KEY=VALUE and KEY-, up to a NULL. The same. */
+int cli_take_label_changes(const struct cli *cli, const char *const *words, json_t *parameters);
+#define CLI_CHANGES_MAX 64
+
 /* The member of an answer, of this JSON type. NULL: it is not there, said in one line. */
 json_t *cli_member(const json_t *answer, const char *key, json_type type);
 
@@ -75,8 +83,10 @@ json_t *cli_member(const json_t *answer, const char *key, json_type type);
 int network_create(struct cli *cli);
 int network_ls(struct cli *cli);
 int network_rm(struct cli *cli);
+int network_label(struct cli *cli);
 int endpoint_ls(struct cli *cli);
 int endpoint_show(struct cli *cli);
+int endpoint_label(struct cli *cli);
 int connection_ls(struct cli *cli);
 int key_show(struct cli *cli);
 int key_rotate(struct cli *cli);

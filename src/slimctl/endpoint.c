@@ -21,12 +21,14 @@ int endpoint_ls(struct cli *cli)
             {.title = "HOST IPV6 ADDRESS", .key = "host_address6"},
             {.title = "LOCAL", .key = "local"},
             {.title = "PUBLISHED", .key = "publish", .kind = PRINT_LIST},
+            {.title = "LABELS", .key = "labels", .kind = PRINT_PAIRS},
         };
         const char *network = NULL;
-        bool all = false;
+        bool all = false, labels = false;
         const struct option_spec options[] = {
             {.name = "network", .value = &network},
             {.name = "all", .flag = &all},
+            {.name = "labels", .flag = &labels},
             {},
         };
         _cleanup_json_ json_t *answer = NULL;
@@ -47,7 +49,7 @@ int endpoint_ls(struct cli *cli)
         if (cli->json)
                 print_json(answer);
         else
-                print_table(endpoints, columns, ARRAY_SIZE(columns));
+                print_table(endpoints, columns, ARRAY_SIZE(columns) - !labels);
         return CLI_OK;
 }
 
@@ -64,6 +66,8 @@ static void print_endpoint(const json_t *e)
             {.title = "host address", .value = json_object_get(e, "host_address")},
             {.title = "host IPv6 address", .value = json_object_get(e, "host_address6")},
             {.title = "published", .value = json_object_get(e, "publish"), .kind = PRINT_LIST},
+            {.title = "labels", .value = json_object_get(e, "labels"), .kind = PRINT_PAIRS},
+            {.title = "ports", .value = json_object_get(e, "ports"), .kind = PRINT_PAIRS},
             {.title = "local", .value = json_object_get(e, "local")},
             {.title = "device", .value = json_object_get(e, "device")},
             {.title = "cgroup", .value = json_object_get(e, "cgroup")},
@@ -95,5 +99,26 @@ int endpoint_show(struct cli *cli)
                 print_json(answer);
         else
                 print_endpoint(endpoint);
+        return CLI_OK;
+}
+
+int endpoint_label(struct cli *cli)
+{
+        const char *words[1 + CLI_CHANGES_MAX + 1] = {}, *network = NULL;
+        const struct option_spec options[] = {{.name = "network", .value = &network}, {}};
+        _cleanup_json_ json_t *answer = NULL, *parameters = NULL;
+
+        if (cli_parse(cli, options, words, ARRAY_SIZE(words) - 1, NULL) < 0 ||
+            cli_check_name(cli, "the endpoint's name", words[0]) < 0 ||
+            (network && cli_check_name(cli, "--network", network) < 0))
+                return CLI_USAGE;
+        parameters = cli_parameters("name", words[0], "network", network, NULL);
+        if (cli_take_label_changes(cli, words + 1, parameters) < 0)
+                return CLI_USAGE;
+        if (cli_call(cli, "label the endpoint", "Endpoint.Label", TAKE_PTR(parameters), &answer) <
+            0)
+                return CLI_FAILED;
+        if (cli->json)
+                print_json(answer);
         return CLI_OK;
 }

@@ -16,13 +16,17 @@
 
 static const struct cli_command commands[] = {
     {"network", "create", network_create,
-     "NAME [--prefix PREFIX [--block-bits N]] [--prefix6 PREFIX [--block-bits6 N]]",
+     "NAME [--prefix PREFIX [--block-bits N]] [--prefix6 PREFIX [--block-bits6 N]] "
+     "[--label KEY=VALUE]…",
      "make an overlay network"},
-    {"network", "ls", network_ls, "", "list the networks"},
+    {"network", "ls", network_ls, "[--labels]", "list the networks"},
+    {"network", "label", network_label, "NAME KEY=VALUE… KEY-…", "set or remove labels of one"},
     {"network", "rm", network_rm, "NAME", "remove a network that has no endpoints"},
-    {"endpoint", "ls", endpoint_ls, "[--network NET] [--all]",
+    {"endpoint", "ls", endpoint_ls, "[--network NET] [--all] [--labels]",
      "list the containers of the cluster; --all: the hosts' own addresses too"},
     {"endpoint", "show", endpoint_show, "NAME [--network NET]", "show one of them"},
+    {"endpoint", "label", endpoint_label, "NAME KEY=VALUE… KEY-… [--network NET]",
+     "set or remove labels of a container of this host"},
     {"connection", "ls", connection_ls, "[--name NAME] [--network NET]",
      "list the TCP sockets of this host's containers"},
     {"key", "show", key_show, "", "show which key signs connections between hosts"},
@@ -32,7 +36,8 @@ static const struct cli_command commands[] = {
     {"doctor", NULL, doctor_run, "", "check what Slim needs of this machine"},
     {"run", NULL, run_run,
      "--name NAME [--network NET] [--address ADDR]… [--plain] [--hostname H] [--cpus LIST] "
-     "[--publish [ADDR:]PORT:PORT[/tcp|/udp]]… [--no-accelerator] -- CMD…",
+     "[--publish [ADDR:]PORT:PORT[/tcp|/udp]]… [--label KEY=VALUE]… "
+     "[--port NAME=PORT[/tcp|/udp|/sctp]]… [--no-accelerator] -- CMD…",
      "run a program in a container over this machine's file system"},
 };
 

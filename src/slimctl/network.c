@@ -69,12 +69,14 @@ static int check_prefix(const struct cli *cli, const struct prefix_options *o, e
 int network_create(struct cli *cli)
 {
         struct prefix_options o = {};
+        struct option_values labels = {};
         const char *name = NULL;
         const struct option_spec options[] = {
             {.name = "prefix", .value = &o.prefix[SLIM_V4]},
             {.name = "block-bits", .value = &o.bits[SLIM_V4]},
             {.name = "prefix6", .value = &o.prefix[SLIM_V6]},
             {.name = "block-bits6", .value = &o.bits[SLIM_V6]},
+            {.name = "label", .values = &labels},
             {},
         };
         _cleanup_json_ json_t *parameters = NULL, *answer = NULL;
@@ -89,6 +91,8 @@ int network_create(struct cli *cli)
         for (unsigned int f = 0; f < SLIM_FAMILIES; f++)
                 if (check_prefix(cli, &o, (enum slim_family)f, parameters) < 0)
                         return CLI_USAGE;
+        if (cli_take_labels(cli, &labels, true, parameters) < 0)
+                return CLI_USAGE;
         if (cli_call(cli, "create the network", "Network.Create", TAKE_PTR(parameters), &answer) <
             0)
                 return CLI_FAILED;
@@ -110,11 +114,14 @@ int network_ls(struct cli *cli)
             {.title = "BLOCK BITS", .key = "block_bits6"},
             {.title = "ENDPOINTS", .key = "endpoints"},
             {.title = "ID", .key = "id"},
+            {.title = "LABELS", .key = "labels", .kind = PRINT_PAIRS},
         };
+        bool labels = false;
+        const struct option_spec options[] = {{.name = "labels", .flag = &labels}, {}};
         _cleanup_json_ json_t *answer = NULL;
         const json_t *networks;
 
-        if (cli_parse(cli, NULL, NULL, 0, NULL) < 0)
+        if (cli_parse(cli, options, NULL, 0, NULL) < 0)
                 return CLI_USAGE;
         if (cli_call(cli, "list the networks", "Network.List", NULL, &answer) < 0)
                 return CLI_FAILED;
@@ -124,7 +131,25 @@ int network_ls(struct cli *cli)
         if (cli->json)
                 print_json(answer);
         else
-                print_table(networks, columns, ARRAY_SIZE(columns));
+                print_table(networks, columns, ARRAY_SIZE(columns) - !labels);
+        return CLI_OK;
+}
+
+int network_label(struct cli *cli)
+{
+        const char *words[1 + CLI_CHANGES_MAX + 1] = {};
+        _cleanup_json_ json_t *answer = NULL, *parameters = NULL;
+
+        if (cli_parse(cli, NULL, words, ARRAY_SIZE(words) - 1, NULL) < 0 ||
+            cli_check_name(cli, "the network's name", words[0]) < 0)
+                return CLI_USAGE;
+        parameters = cli_parameters("name", words[0], NULL);
+        if (cli_take_label_changes(cli, words + 1, parameters) < 0)
+                return CLI_USAGE;
+        if (cli_call(cli, "label the network", "Network.Label", TAKE_PTR(parameters), &answer) < 0)
+                return CLI_FAILED;
+        if (cli->json)
+                print_json(answer);
         return CLI_OK;
 }
 

@@ -48,6 +48,11 @@ static char *format_bytes(json_int_t n)
         return s;
 }
 
+static int compare_texts(const void *a, const void *b)
+{
+        return strcmp(*(const char *const *)a, *(const char *const *)b);
+}
+
 /* A list of texts, which are few. */
 static char *format_list(const json_t *list)
 {
@@ -65,6 +70,33 @@ static char *format_list(const json_t *list)
         return text;
 }
 
+/* By their keys, which is how one looks for one. */
+static char *format_pairs(const json_t *pairs)
+{
+        _cleanup_free_ const char **keys = new0(const char *, json_object_size(pairs) + 1);
+        char *text = strdup("");
+        size_t n = 0;
+        const char *key;
+        json_t *value;
+
+        if (!keys) {
+                free(text);
+                return NULL;
+        }
+        json_object_foreach ((json_t *)pairs, key, value)
+                keys[n++] = key;
+        qsort(keys, n, sizeof(*keys), compare_texts);
+        for (size_t i = 0; i < n; i++) {
+                _cleanup_free_ char *before = text;
+
+                if (!before ||
+                    asprintf(&text, "%s%s%s=%s", before, i ? "," : "", keys[i],
+                             json_string_value(json_object_get(pairs, keys[i])) ?: "?") < 0)
+                        return NULL;
+        }
+        return text;
+}
+
 static char *format_value(const json_t *v, enum print_kind kind)
 {
         char *s = NULL;
@@ -73,7 +105,9 @@ static char *format_value(const json_t *v, enum print_kind kind)
                 return format_bytes(json_integer_value(v));
         if (kind == PRINT_LIST && json_array_size(v) > 0)
                 s = format_list(v);
-        else if (!v || kind == PRINT_LIST || json_is_null(v))
+        else if (kind == PRINT_PAIRS && json_object_size(v) > 0)
+                s = format_pairs(v);
+        else if (!v || kind == PRINT_LIST || kind == PRINT_PAIRS || json_is_null(v))
                 s = strdup("-");
         else if (json_is_string(v))
                 s = strdup(json_string_length(v) > 0 ? json_string_value(v) : "-");

@@ -15,6 +15,7 @@
 #include "../basic/inaddr.h"
 #include "../basic/log.h"
 #include "../shared/installed.h"
+#include "../shared/labeling.h"
 #include "../shared/publication.h"
 #include "../shared/rpc.h"
 #include "cli.h"
@@ -28,6 +29,7 @@ struct run_options {
         const char *address[SLIM_FAMILIES]; /* of them, or NULL */
         struct option_values publish;
         struct publications publications;
+        struct option_values labels, ports;
         bool plain, no_accelerator;
 };
 
@@ -65,6 +67,24 @@ static int check_publish(const struct cli *cli, struct run_options *o)
                         return r;
                 }
         }
+        return 0;
+}
+
+static int take_ports(const struct cli *cli, const struct option_values *given, json_t *parameters)
+{
+        struct named_ports ports = {};
+        char problem[LABELING_PROBLEM_MAX];
+
+        for (unsigned int i = 0; i < given->n; i++) {
+                int r = named_ports_add(&ports, given->v[i], problem);
+
+                if (r < 0) {
+                        cli_usage(cli, "--port: %s", problem);
+                        return r;
+                }
+        }
+        if (ports.n)
+                json_object_set_new(parameters, "ports", named_ports_to_json(&ports));
         return 0;
 }
 
@@ -119,7 +139,9 @@ static void find_accelerator(struct container_spec *spec)
         }
 }
 
-static int parse(struct cli *cli, struct run_options *o, struct container_spec *spec)
+/* *parameters gets what the endpoint is labelled with. */
+static int parse(struct cli *cli, struct run_options *o, struct container_spec *spec,
+                 json_t *parameters)
 {
         const struct option_spec options[] = {
             {.name = "name", .value = &o->name},
@@ -129,6 +151,8 @@ static int parse(struct cli *cli, struct run_options *o, struct container_spec *
             {.name = "hostname", .value = &o->hostname},
             {.name = "cpus", .value = &o->cpus},
             {.name = "publish", .values = &o->publish},
+            {.name = "label", .values = &o->labels},
+            {.name = "port", .values = &o->ports},
             {.name = "no-accelerator", .flag = &o->no_accelerator},
             {},
         };
@@ -138,7 +162,8 @@ static int parse(struct cli *cli, struct run_options *o, struct container_spec *
             (o->network && cli_check_name(cli, "--network", o->network) < 0) ||
             check_addresses(cli, o) < 0 ||
             (o->hostname && cli_check_name(cli, "--hostname", o->hostname) < 0) ||
-            check_publish(cli, o) < 0 || check_cpus(cli, o->cpus, spec) < 0)
+            check_publish(cli, o) < 0 || cli_take_labels(cli, &o->labels, false, parameters) < 0 ||
+            take_ports(cli, &o->ports, parameters) < 0 || check_cpus(cli, o->cpus, spec) < 0)
                 return -EINVAL;
         if (!spec->argv || !spec->argv[0]) {
                 cli_usage(cli, "the program is missing: it stands after --");
@@ -169,7 +194,8 @@ static void take_address(const json_t *endpoint, const char *key, char ret[INADD
 }
 
 static int add_endpoint(struct cli *cli, struct rpc *rpc, const struct run_options *o,
-                        const struct container *c, struct container_addresses *ret)
+                        const json_t *labels, const struct container *c,
+                        struct container_addresses *ret)
 {
         _cleanup_json_ json_t *answer = NULL;
         json_t *parameters;
@@ -181,6 +207,7 @@ static int add_endpoint(struct cli *cli, struct rpc *rpc, const struct run_optio
         parameters = cli_parameters("name", o->name, "network", o->network, "address",
                                     o->address[SLIM_V4], "address6", o->address[SLIM_V6], "kind",
                                     o->plain ? "plain" : "slim", NULL);
+        json_object_update(parameters, (json_t *)labels);
         json_object_set_new(parameters, "pid", json_integer(c->pid));
         if (o->publications.n)
                 json_object_set_new(parameters, "publish", publications_to_json(&o->publications));
@@ -207,11 +234,12 @@ int run_run(struct cli *cli)
         _cleanup_(rpc_freep) struct rpc *rpc = NULL;
         struct container_spec spec = {};
         struct run_options o = {};
+        _cleanup_json_ json_t *labels = json_object();
         struct container_addresses addresses;
         sigset_t signals;
         int r, status;
 
-        if (parse(cli, &o, &spec) < 0)
+        if (parse(cli, &o, &spec, labels) < 0)
                 return CLI_USAGE;
         r = rpc_connect(cli->run_dir, &rpc);
         if (r < 0) {
@@ -219,7 +247,7 @@ int run_run(struct cli *cli)
                 return CLI_FAILED;
         }
         if (save_signals(&spec) < 0 || container_start(&spec, &c) < 0 ||
-            add_endpoint(cli, rpc, &o, &c, &addresses) < 0)
+            add_endpoint(cli, rpc, &o, labels, &c, &addresses) < 0)
                 return CLI_FAILED;
         rpc_free(TAKE_PTR(rpc));
 

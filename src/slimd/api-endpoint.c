@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Endpoint.Add, .List, .Show.
+ * Endpoint.Add, .List, .Show, .Label.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -16,6 +16,8 @@
 
 #include "../basic/alloc.h"
 #include "../basic/fd.h"
+#include "../shared/labeling.h"
+#include "../shared/rpc.h"
 #include "address.h"
 #include "api.h"
 #include "cluster.h"
@@ -28,6 +30,13 @@
 #define DEFAULT_NETWORK "default"
 #define DEFAULT_PREFIX  "10.77.0.0/16"
 #define DEFAULT_BLOCK   (96 + 26)
+
+static json_t *labels_of(const struct endpoint *e)
+{
+        _cleanup_(labels_clear) struct labels labels = {};
+
+        return endpoint_labels(e, &labels) < 0 ? NULL : labels_to_json(&labels);
+}
 
 static json_t *describe(const struct slimd *d, const struct endpoint *e)
 {
@@ -43,8 +52,11 @@ static json_t *describe(const struct slimd *d, const struct endpoint *e)
                       "address6", addr[SLIM_V6], "host", e->host, "host_address", host[SLIM_V4],
                       "host_address6", host[SLIM_V6], "kind", endpoint_kind(e), "local",
                       mirror_is_local(d, e));
-        if (j)
+        if (j) {
                 json_object_set_new(j, "publish", publications_to_json(&e->publish));
+                json_object_set_new(j, "labels", labels_of(e));
+                json_object_set_new(j, "ports", e->ports ? json_incref(e->ports) : json_object());
+        }
         if (j && l)
                 local_describe(l, j);
         return j;
@@ -140,8 +152,12 @@ int api_endpoint_add(struct api_call *call)
 {
         const char *name, *network_name = DEFAULT_NETWORK, *addr_text[SLIM_FAMILIES] = {}, *kind;
         char problem[PUBLICATION_PROBLEM_MAX];
+        _Static_assert(sizeof(problem) >= LABELING_PROBLEM_MAX, "a label's problem is longer");
         struct publications publish;
-        const json_t *publish_list = NULL;
+        const json_t *publish_list = NULL, *port_list = NULL;
+        _cleanup_json_ json_t *ports = NULL;
+        struct named_ports named;
+        json_t *labels = NULL;
         struct local_request q = {};
         struct slimd *d = call->d;
         struct network *network;
@@ -150,9 +166,10 @@ int api_endpoint_add(struct api_call *call)
         bool slim;
         int r;
 
-        r = api_unpack(call, "{s:s, s?s, s?s, s?s, s:s, s:I, s?o}", "name", &name, "network",
-                       &network_name, "address", &addr_text[SLIM_V4], "address6",
-                       &addr_text[SLIM_V6], "kind", &kind, "pid", &pid, "publish", &publish_list);
+        r = api_unpack(call, "{s:s, s?s, s?s, s?s, s:s, s:I, s?o, s?o, s?o}", "name", &name,
+                       "network", &network_name, "address", &addr_text[SLIM_V4], "address6",
+                       &addr_text[SLIM_V6], "kind", &kind, "pid", &pid, "publish", &publish_list,
+                       "labels", &labels, "ports", &port_list);
         if (r == 0)
                 r = api_check_name(call, "name", name);
         if (r == 0)
@@ -170,8 +187,15 @@ int api_endpoint_add(struct api_call *call)
         if (pid < 1 || pid > INT32_MAX)
                 return api_fail(call, -EINVAL, "pid %lld is not a process", (long long)pid);
         r = publications_from_json(publish_list, &publish, problem);
+        if (r == 0)
+                r = labeling_check(labels, false, problem);
+        if (r == 0)
+                r = named_ports_from_json(port_list, &named, problem);
         if (r < 0)
                 return api_fail(call, r, "%s", problem);
+        ports = named_ports_to_json(&named);
+        if (named.n && !ports)
+                return -ENOMEM;
         r = check_fds(call, slim, (pid_t)pid);
         if (r < 0)
                 return r;
@@ -192,6 +216,8 @@ int api_endpoint_add(struct api_call *call)
         q.name = name;
         q.network = network_name;
         q.publish = &publish;
+        q.labels = json_object_size(labels) > 0 ? labels : NULL;
+        q.ports = ports;
         q.slim = slim;
         q.pid = (pid_t)pid;
         q.netns_fd = call->fds[0];
@@ -232,6 +258,23 @@ int api_endpoint_list(struct api_call *call)
         return 0;
 }
 
+/* A container that a call names. */
+static int find(struct api_call *call, const char *name, const char *network,
+                const struct endpoint **ret)
+{
+        int r = api_check_name(call, "name", name);
+
+        if (r == 0)
+                r = api_check_name(call, "network", network);
+        if (r < 0)
+                return r;
+        (void)cluster_sync(call->d);
+        *ret = model_endpoint_by_name(&call->d->model, network, name);
+        return *ret ? 0
+                    : api_fail(call, -ENOENT, "endpoint \"%s\" does not exist in network \"%s\"",
+                               name, network);
+}
+
 int api_endpoint_show(struct api_call *call)
 {
         const char *name, *network = DEFAULT_NETWORK;
@@ -240,16 +283,43 @@ int api_endpoint_show(struct api_call *call)
 
         r = api_unpack(call, "{s:s, s?s}", "name", &name, "network", &network);
         if (r == 0)
-                r = api_check_name(call, "name", name);
-        if (r == 0)
-                r = api_check_name(call, "network", network);
+                r = find(call, name, network, &e);
         if (r < 0)
                 return r;
-        (void)cluster_sync(call->d);
-        e = model_endpoint_by_name(&call->d->model, network, name);
-        if (!e)
-                return api_fail(call, -ENOENT, "endpoint \"%s\" does not exist in network \"%s\"",
-                                name, network);
+        json_object_set_new(call->answer, "endpoint", describe(call->d, e));
+        return 0;
+}
+
+int api_endpoint_label(struct api_call *call)
+{
+        const char *name, *network = DEFAULT_NETWORK;
+        char problem[LABELING_PROBLEM_MAX] = "";
+        const json_t *set = NULL, *remove = NULL;
+        const struct endpoint *e;
+        uint32_t id;
+        int r;
+
+        r = api_unpack(call, "{s:s, s?s, s?o, s?o}", "name", &name, "network", &network, "set",
+                       &set, "remove", &remove);
+        if (r == 0)
+                r = find(call, name, network, &e);
+        if (r < 0)
+                return r;
+        /* Its entry hangs on its host's lease, which nobody else can put it on again. */
+        if (!mirror_is_local(call->d, e))
+                return api_fail(call, -EREMOTE,
+                                "endpoint \"%s\" lives on host %s, and only there its labels are "
+                                "changed",
+                                name, e->host);
+        id = e->id;
+        r = registry_label_endpoint(call->d, e, set, remove, problem);
+        e = model_endpoint(&call->d->model, id);
+        if (r < 0 && *problem)
+                return api_fail(call, r, "%s", problem);
+        if (r == 0 && !e)
+                r = -ENOENT;
+        if (r < 0)
+                return api_fail(call, r, "cannot label endpoint \"%s\": %s", name, strerror(-r));
         json_object_set_new(call->answer, "endpoint", describe(call->d, e));
         return 0;
 }

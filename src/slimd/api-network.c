@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Network.Create, .List, .Remove.
+ * Network.Create, .List, .Label, .Remove.
  */
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
 
+#include "../shared/labeling.h"
 #include "api.h"
 #include "cluster.h"
 #include "registry.h"
@@ -29,6 +30,7 @@ static json_t *describe(const struct slimd *d, const struct network *n)
                               (json_int_t)n->id, "prefix", "block_bits", "prefix6", "block_bits6",
                               "endpoints", (json_int_t)model_network_endpoints(&d->model, n->name));
 
+        json_object_set_new(j, "labels", n->labels ? json_incref(n->labels) : json_object());
         network_each_family(n, f)
         {
                 char text[INADDR_TEXT_MAX];
@@ -105,12 +107,14 @@ int api_network_create(struct api_call *call)
 {
         const char *name, *text[SLIM_FAMILIES] = {}, *other = NULL;
         json_int_t bits[SLIM_FAMILIES] = {-1, -1}; /* an int would be cut out of a larger number */
+        char problem[LABELING_PROBLEM_MAX];
         struct network wanted = {}, *n;
+        json_t *labels = NULL;
         int r;
 
-        r = api_unpack(call, "{s:s, s?s, s?I, s?s, s?I}", "name", &name, "prefix", &text[SLIM_V4],
-                       "block_bits", &bits[SLIM_V4], "prefix6", &text[SLIM_V6], "block_bits6",
-                       &bits[SLIM_V6]);
+        r = api_unpack(call, "{s:s, s?s, s?I, s?s, s?I, s?o}", "name", &name, "prefix",
+                       &text[SLIM_V4], "block_bits", &bits[SLIM_V4], "prefix6", &text[SLIM_V6],
+                       "block_bits6", &bits[SLIM_V6], "labels", &labels);
         if (r == 0)
                 r = api_check_name(call, "name", name);
         if (r == 0 && !text[SLIM_V4] && !text[SLIM_V6])
@@ -121,6 +125,10 @@ int api_network_create(struct api_call *call)
                 r = take_prefix(call, &wanted, (enum slim_family)f, text[f], bits[f]);
         if (r < 0)
                 return r;
+        r = labeling_check(labels, true, problem);
+        if (r < 0)
+                return api_fail(call, r, "%s", problem);
+        wanted.labels = json_object_size(labels) > 0 ? labels : NULL; /* the call's */
         snprintf(wanted.name, sizeof(wanted.name), "%s", name);
         r = registry_create_network(call->d, &wanted, &n, &other);
         if (r == -EEXIST && other)
@@ -148,6 +156,31 @@ int api_network_list(struct api_call *call)
         for (struct network *n = call->d->model.networks; n; n = n->hh.next)
                 json_array_append_new(list, describe(call->d, n));
         json_object_set_new(call->answer, "networks", list);
+        return 0;
+}
+
+int api_network_label(struct api_call *call)
+{
+        const char *name;
+        char problem[LABELING_PROBLEM_MAX] = "";
+        const json_t *set = NULL, *remove = NULL;
+        const struct network *n;
+        int r;
+
+        r = api_unpack(call, "{s:s, s?o, s?o}", "name", &name, "set", &set, "remove", &remove);
+        if (r == 0)
+                r = api_check_name(call, "name", name);
+        if (r < 0)
+                return r;
+        r = registry_label_network(call->d, name, set, remove, problem);
+        n = model_network(&call->d->model, name);
+        if (r == -ENOENT || (r == 0 && !n))
+                return api_fail(call, -ENOENT, "network \"%s\" does not exist", name);
+        if (r < 0)
+                return *problem ? api_fail(call, r, "%s", problem)
+                                : api_fail(call, r, "cannot label network \"%s\": %s", name,
+                                           strerror(-r));
+        json_object_set_new(call->answer, "network", describe(call->d, n));
         return 0;
 }
 

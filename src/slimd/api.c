@@ -26,8 +26,9 @@ static const struct {
         int (*run)(struct api_call *call);
 } methods[] = {
     {"Network.Create", api_network_create},   {"Network.List", api_network_list},
-    {"Network.Remove", api_network_remove},   {"Endpoint.Add", api_endpoint_add},
-    {"Endpoint.List", api_endpoint_list},     {"Endpoint.Show", api_endpoint_show},
+    {"Network.Label", api_network_label},     {"Network.Remove", api_network_remove},
+    {"Endpoint.Add", api_endpoint_add},       {"Endpoint.List", api_endpoint_list},
+    {"Endpoint.Show", api_endpoint_show},     {"Endpoint.Label", api_endpoint_label},
     {"Connection.List", api_connection_list}, {"Key.Show", api_key_show},
     {"Key.Rotate", api_key_rotate},           {"Status", api_status},
 };

@@ -12,6 +12,7 @@
 #include "key.h"
 #include "local.h"
 #include "mirror.h"
+#include "policy.h"
 #include "registry.h"
 #include "stack.h"
 
@@ -49,6 +50,22 @@ static void store_answered(struct slimd *d)
         d->store_down_since = 0;
 }
 
+/* What the maps have of the endpoints of an old model, for those of the new one. */
+static void take_identities(const struct model *new, const struct model *old)
+{
+        for (struct endpoint *e = new->endpoints; e; e = e->hh.next) {
+                struct endpoint *o = model_endpoint(old, e->id);
+
+                if (!o)
+                        continue;
+                e->identity = o->identity;
+                e->identity_local = o->identity_local;
+                e->replaced = o->replaced;
+                e->replaced_local = o->replaced_local;
+                o->identity = o->replaced = 0;
+        }
+}
+
 /* Networks before endpoints does not matter to the maps, only that all is applied. */
 static int load_all(struct slimd *d)
 {
@@ -65,18 +82,27 @@ static int load_all(struct slimd *d)
                 mirror_apply(d, &list.entry[i]);
         /* What lives here stays known even when its lease ran out while no slimd was there. */
         for (struct endpoint *e = old.endpoints; e; e = e->hh.next) {
-                struct endpoint *kept;
+                struct endpoint copy, *kept;
 
-                if ((local_find(d, e->id) || (e->is_host && mirror_is_local(d, e))) &&
-                    !model_endpoint(&d->model, e->id) &&
-                    model_put_endpoint(&d->model, e, &kept) == 0)
-                        mirror_endpoint(d, kept);
+                if ((!local_find(d, e->id) && !(e->is_host && mirror_is_local(d, e))) ||
+                    model_endpoint(&d->model, e->id))
+                        continue;
+                copy = endpoint_copy(e);
+                if (model_put_endpoint(&d->model, &copy, &kept) == 0)
+                        mirror_touch(d, kept);
         }
+        take_identities(&d->model, &old);
         for (struct network *n = old.networks; n; n = n->hh.next)
                 if (!model_network(&d->model, n->name))
                         host_network_down(d, n);
-        model_clear(&old);
+        policy_drop_missing(d, &old);
+        (void)mirror_settle(d); /* it has been said, and is tried again */
         mirror_prune(d);
+        for (struct endpoint *e = old.endpoints; e; e = e->hh.next)
+                policy_forget(d, e);
+        model_clear(&old);
+        d->loaded = true;
+        (void)mirror_settle(d);
         d->after = revision;
         return host_nat_update(d);
 }
@@ -136,6 +162,7 @@ static int read_changes(struct slimd *d)
         store_answered(d);
         for (size_t i = 0; i < changes.n; i++)
                 mirror_apply(d, &changes.entry[i]);
+        (void)mirror_settle(d); /* it has been said, and is tried again */
         return 0;
 }
 
@@ -194,7 +221,7 @@ static void withdraw_ended(struct slimd *d)
         struct endpoint *e = d->model.endpoints;
 
         while (e) {
-                struct endpoint ended = *e;
+                _cleanup_(endpoint_clear) struct endpoint ended = endpoint_copy(e);
 
                 if (!mirror_is_local(d, e) || e->is_host || local_find(d, e->id)) {
                         e = e->hh.next;
@@ -335,7 +362,7 @@ static int leave_networks(struct slimd *d)
         int r = store_list(d->store, STORE_ENDPOINTS, &list, NULL);
 
         for (size_t i = 0; r == 0 && i < list.n; i++) {
-                struct endpoint e;
+                _cleanup_(endpoint_clear) struct endpoint e = {};
                 uint64_t id;
 
                 if (parse_uint(list.entry[i].key + strlen(STORE_ENDPOINTS), 1, UINT32_MAX, &id) <

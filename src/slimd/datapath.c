@@ -54,6 +54,12 @@ static struct bpf_map *map_of(const struct datapath *dp, enum datapath_map map)
                 return dp->skel->maps.syns;
         case DATAPATH_PUBLISHED:
                 return dp->skel->maps.published;
+        case DATAPATH_POLICY_RULES:
+                return dp->skel->maps.policy_rules;
+        case DATAPATH_POLICY_CIDRS:
+                return dp->skel->maps.policy_cidrs;
+        case DATAPATH_POLICY_SUBJECTS:
+                return dp->skel->maps.policy_subjects;
         case DATAPATH_MAP_MAX:
                 break;
         }
@@ -61,12 +67,21 @@ static struct bpf_map *map_of(const struct datapath *dp, enum datapath_map map)
 }
 
 static const char *const map_names[] = {
-    [DATAPATH_ENDPOINTS] = "endpoints", [DATAPATH_IDENTITIES] = "identities",
-    [DATAPATH_PREFIXES] = "prefixes",   [DATAPATH_HOSTS] = "hosts",
-    [DATAPATH_DEVICES] = "devices",     [DATAPATH_HOST_ENDPOINTS] = "host_endpoints",
-    [DATAPATH_KEYS] = "keys",           [DATAPATH_SOCKETS] = "sockets",
-    [DATAPATH_PORTS] = "ports",         [DATAPATH_LISTENERS] = "listeners",
-    [DATAPATH_SYNS] = "syns",           [DATAPATH_PUBLISHED] = "published",
+    [DATAPATH_ENDPOINTS] = "endpoints",
+    [DATAPATH_IDENTITIES] = "identities",
+    [DATAPATH_PREFIXES] = "prefixes",
+    [DATAPATH_HOSTS] = "hosts",
+    [DATAPATH_DEVICES] = "devices",
+    [DATAPATH_HOST_ENDPOINTS] = "host_endpoints",
+    [DATAPATH_KEYS] = "keys",
+    [DATAPATH_SOCKETS] = "sockets",
+    [DATAPATH_PORTS] = "ports",
+    [DATAPATH_LISTENERS] = "listeners",
+    [DATAPATH_SYNS] = "syns",
+    [DATAPATH_PUBLISHED] = "published",
+    [DATAPATH_POLICY_RULES] = "policy_rules",
+    [DATAPATH_POLICY_CIDRS] = "policy_cidrs",
+    [DATAPATH_POLICY_SUBJECTS] = "policy_subjects",
 };
 _Static_assert(ARRAY_SIZE(map_names) == DATAPATH_MAP_MAX, "a map has no name");
 
@@ -444,6 +459,21 @@ int datapath_map_prune(const struct datapath *dp, enum datapath_map map, size_t 
                         return -errno;
         }
         return r == -ENOENT || errno == ENOENT ? 0 : -errno;
+}
+
+int datapath_policy_check(const struct datapath *dp, const struct slim_policy_check *check,
+                          enum slim_policy_verdict *ret)
+{
+        DECLARE_LIBBPF_OPTS(bpf_test_run_opts, opts, .data_in = check,
+                            .data_size_in = sizeof(*check));
+        int r = bpf_prog_test_run_opts(bpf_program__fd(dp->skel->progs.slim_policy_check), &opts);
+
+        if (r < 0)
+                return r;
+        if (opts.retval > SLIM_POLICY_REJECT)
+                return -EBADMSG;
+        *ret = (enum slim_policy_verdict)opts.retval;
+        return 0;
 }
 
 int datapath_counters(const struct datapath *dp, uint64_t ret[SLIM_REASON_MAX])

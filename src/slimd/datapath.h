@@ -72,6 +72,9 @@ enum datapath_map {
         DATAPATH_LISTENERS,
         DATAPATH_SYNS,
         DATAPATH_PUBLISHED,
+        DATAPATH_POLICY_RULES,
+        DATAPATH_POLICY_CIDRS,
+        DATAPATH_POLICY_SUBJECTS,
         DATAPATH_MAP_MAX,
 };
 int datapath_map_fd(const struct datapath *dp, enum datapath_map map);
@@ -85,6 +88,10 @@ int datapath_map_count(const struct datapath *dp, enum datapath_map map, uint64_
  */
 int datapath_map_prune(const struct datapath *dp, enum datapath_map map, size_t key_size,
                        bool (*keep)(const void *key, void *userdata), void *userdata);
+
+/* What the kernel says of a flow, by the maps as they are. */
+int datapath_policy_check(const struct datapath *dp, const struct slim_policy_check *check,
+                          enum slim_policy_verdict *ret);
 
 /* What the programs have counted since they were first loaded, over all processors. */
 int datapath_counters(const struct datapath *dp, uint64_t ret[SLIM_REASON_MAX]);

@@ -99,7 +99,7 @@ static struct local *local_new(struct slimd *d, const struct endpoint *e)
                 return NULL;
         l->id = e->id;
         l->d = d;
-        l->e = *e;
+        l->e = endpoint_copy(e);
         l->netns_fd = -1;
         snprintf(l->device, sizeof(l->device), "slim%08x", e->id);
         HASH_ADD(hh, d->locals, id, sizeof(l->id), l);
@@ -114,6 +114,7 @@ static void local_free(struct local *l)
         sd_event_source_unref(l->end_source);
         reservation_done(&l->reserved);
         safe_close(l->netns_fd);
+        endpoint_clear(&l->e);
         free(l);
 }
 
@@ -396,13 +397,28 @@ static int state_save(const struct local *l)
         return rename(temporary, path) < 0 ? -errno : 0;
 }
 
+void local_take_labels(struct slimd *d, const struct endpoint *e)
+{
+        struct local *l = local_find(d, e->id);
+        int r;
+
+        if (!l || l->e.labels == e->labels || json_equal(l->e.labels, e->labels))
+                return;
+        json_decref(l->e.labels);
+        l->e.labels = json_incref(e->labels);
+        r = state_save(l);
+        if (r < 0)
+                log_warning_errno(r, "endpoint %s: cannot remember its labels: %m, ignoring",
+                                  l->e.name);
+}
+
 /* --- the end ---------------------------------------------------------------------------------- */
 
 /* Removes everything of a container, as far as it was made. */
 static void tear_down(struct local *l)
 {
         struct slimd *d = l->d;
-        struct endpoint e = l->e;
+        _cleanup_(endpoint_clear) struct endpoint e = endpoint_copy(&l->e);
         char path[PATH_MAX], cgroup[PATH_MAX];
 
         log_debug("endpoint %s is gone", e.name);
@@ -530,6 +546,7 @@ static int publish(struct slimd *d, const struct local_request *q, const struct 
 /* Everything on this host. The first step that fails is named. */
 static int bring_up(struct local *l, const struct local_request *q, const char **ret_step)
 {
+        const struct endpoint *known;
         int r;
 
         *ret_step = "remember it";
@@ -549,7 +566,8 @@ static int bring_up(struct local *l, const struct local_request *q, const char *
         if (r < 0)
                 return r;
         *ret_step = "enter it into the data path";
-        r = mirror_endpoint(l->d, &l->e);
+        known = model_endpoint(&l->d->model, l->id);
+        r = known && known->pending ? l->d->policy_error ?: -EAGAIN : mirror_endpoint(l->d, &l->e);
         if (r < 0)
                 return r;
         *ret_step = "start its broker";
@@ -593,7 +611,8 @@ static void clear_ended(struct slimd *d, const struct local_request *q)
 int local_add(struct slimd *d, const struct local_request *q, struct endpoint **ret,
               char **ret_error)
 {
-        struct endpoint e = {.slim = q->slim, .publish = *q->publish};
+        struct endpoint e = {
+            .slim = q->slim, .publish = *q->publish, .labels = q->labels, .ports = q->ports};
         _cleanup_(reservation_done) struct reservation reserved = {};
         const char *step = "publish it";
         struct network *n;
@@ -673,6 +692,7 @@ int local_load(struct slimd *d)
                 struct endpoint e, *kept;
                 struct local *l;
                 uint64_t id;
+                int r;
 
                 if (parse_uint(entry->d_name, 1, UINT32_MAX, &id) < 0)
                         continue;
@@ -684,8 +704,12 @@ int local_load(struct slimd *d)
                 /* The addresses of the underlay may have changed meanwhile. */
                 memcpy(e.host_addr, d->underlay_addr, sizeof(e.host_addr));
                 l = local_new(d, &e);
-                if (!l || reservation_new(&e, &l->reserved) < 0 ||
-                    model_put_endpoint(&d->model, &e, &kept) < 0) {
+                r = l ? reservation_new(&e, &l->reserved) : -ENOMEM;
+                if (r < 0)
+                        endpoint_clear(&e);
+                else
+                        r = model_put_endpoint(&d->model, &e, &kept);
+                if (r < 0) {
                         closedir(dir);
                         return log_error_errno(-ENOMEM, "cannot find the old containers: %m");
                 }

@@ -26,6 +26,7 @@
 #include "cluster.h"
 #include "host.h"
 #include "local.h"
+#include "policy.h"
 #include "slimd.h"
 
 #define STATE_DIR "/var/lib/slim" /* of the store that nobody named */
@@ -279,6 +280,8 @@ static int start(struct slimd *d)
         if (r == 0)
                 r = load_programs(d);
         if (r == 0)
+                r = policy_start(d);
+        if (r == 0)
                 r = host_attach(d);
         if (r == 0)
                 r = local_load(d);
@@ -383,6 +386,7 @@ int main(int argc, char **argv)
         api_stop(&d);
         local_forget_all(&d);
         cluster_stop(&d);
+        policy_stop(&d);
         if (d.dp)
                 datapath_free(d.dp);
         if (d.nl)

@@ -11,6 +11,7 @@
 #include "host.h"
 #include "key.h"
 #include "local.h"
+#include "policy.h"
 #include "publish.h"
 #include "stack.h"
 
@@ -44,15 +45,21 @@ bool mirror_is_local(const struct slimd *d, const struct endpoint *e)
 int mirror_endpoint(struct slimd *d, const struct endpoint *e)
 {
         const struct local *l = mirror_is_local(d, e) ? local_find(d, e->id) : NULL;
+        const struct endpoint *known = model_endpoint(&d->model, e->id);
         struct slim_endpoint value = {
             .id = e->id,
             .network = e->network_id,
             .flags = (e->slim ? SLIM_ENDPOINT_SLIM : 0U) | (e->is_host ? SLIM_ENDPOINT_HOST : 0U) |
                      (mirror_is_local(d, e) ? SLIM_ENDPOINT_LOCAL : 0U),
             .ifindex = l ? local_ifindex(l) : 0,
+            .identity = known ? known->identity : 0,
         };
         int r;
 
+        if (!known)
+                return -ENOENT;
+        if (known->pending)
+                return 0;
         memcpy(value.addr, e->addr, sizeof(value.addr));
         memcpy(value.host, e->host_addr, sizeof(value.host));
         r = map_put(d, DATAPATH_IDENTITIES, &e->id, &value);
@@ -78,6 +85,64 @@ void mirror_forget_endpoint(struct slimd *d, const struct endpoint *e)
                         map_delete(d, DATAPATH_ENDPOINTS, &key);
         }
         map_delete(d, DATAPATH_IDENTITIES, &e->id);
+}
+
+void mirror_drop_endpoint(struct slimd *d, struct endpoint *e)
+{
+        mirror_forget_endpoint(d, e);
+        policy_forget(d, e);
+        model_drop_endpoint(&d->model, e);
+}
+
+void mirror_touch(struct slimd *d, struct endpoint *e)
+{
+        e->pending = true;
+        d->endpoints_pending = true;
+}
+
+/* Before they are written, all of them have identities. */
+static int identify_pending(struct slimd *d)
+{
+        int r = 0;
+
+        policy_match_numbers(d);
+        for (struct endpoint *e = d->model.endpoints; e && r == 0; e = e->hh.next)
+                if (e->pending)
+                        r = policy_identify(d, e);
+        return r < 0 ? log_error_errno(r, "cannot tell what policies are for which endpoint: %m")
+                     : 0;
+}
+
+static void write_pending(struct slimd *d)
+{
+        d->endpoints_pending = false;
+        for (struct endpoint *e = d->model.endpoints; e; e = e->hh.next) {
+                int r;
+
+                if (!e->pending)
+                        continue;
+                e->pending = false;
+                r = mirror_endpoint(d, e);
+                if (r < 0)
+                        log_error_errno(r,
+                                        "endpoint %s of network %s cannot be entered into the "
+                                        "data path: %m, ignoring",
+                                        e->name, e->network);
+                policy_identified(d, e);
+        }
+}
+
+int mirror_settle(struct slimd *d)
+{
+        int r = d->endpoints_pending ? identify_pending(d) : 0;
+
+        if (r == 0)
+                r = policy_flush(d);
+        if (r == 0 && d->endpoints_pending) {
+                write_pending(d);
+                r = policy_flush(d);
+        }
+        return r == 0 && d->loaded ? policy_taken_over(d) : r;
 }
 
 static struct slim_prefix_key prefix_key(const struct inaddr_prefix *p)
@@ -206,24 +271,46 @@ void mirror_prune(struct slimd *d)
 
 /* --- one entry of the store ------------------------------------------------------------------- */
 
+static bool same_prefixes(const struct network *a, const struct network *b)
+{
+        return a->id == b->id && memcmp(a->prefix, b->prefix, sizeof(a->prefix)) == 0;
+}
+
+static int forget_network(struct slimd *d, struct network *n)
+{
+        char name[NAME_LEN_MAX + 1];
+        int r;
+
+        if (!n)
+                return 0;
+        forget_prefixes(d, n);
+        host_network_down(d, n);
+        snprintf(name, sizeof(name), "%s", n->name);
+        model_drop_network(&d->model, n);
+        r = policy_network_changed(d, name);
+        return r < 0 ? r : host_nat_update(d);
+}
+
 static int apply_network(struct slimd *d, const char *name, const char *value)
 {
         struct network n, *old = model_network(&d->model, name);
         int r;
 
-        if (old) {
-                if (!value)
-                        forget_prefixes(d, old);
-                host_network_down(d, old);
-        }
-        if (!value) {
-                if (old)
-                        model_drop_network(&d->model, old);
-                return host_nat_update(d);
-        }
+        if (!value)
+                return forget_network(d, old);
         r = network_from_json(name, value, &n);
-        if (r == 0)
+        if (r < 0)
+                return r;
+        /* Its labels are nothing to the host's devices and routes. */
+        if (old && same_prefixes(old, &n)) {
                 r = model_put_network(&d->model, &n, &old);
+                return r < 0 ? r : policy_network_changed(d, name);
+        }
+        if (old)
+                host_network_down(d, old);
+        r = model_put_network(&d->model, &n, &old);
+        if (r == 0)
+                r = policy_network_changed(d, name);
         if (r == 0)
                 r = put_prefixes(d, old);
         if (r == 0)
@@ -262,10 +349,8 @@ static int apply_endpoint(struct slimd *d, const char *id_text, const char *valu
         old = model_endpoint(&d->model, (uint32_t)id);
         if (!value) {
                 /* What lives here is not given up because its lease ran out. */
-                if (old && !local_find(d, old->id) && !(old->is_host && mirror_is_local(d, old))) {
-                        mirror_forget_endpoint(d, old);
-                        model_drop_endpoint(&d->model, old);
-                }
+                if (old && !local_find(d, old->id) && !(old->is_host && mirror_is_local(d, old)))
+                        mirror_drop_endpoint(d, old);
                 return 0;
         }
         r = endpoint_from_json((uint32_t)id, value, &e);
@@ -274,7 +359,11 @@ static int apply_endpoint(struct slimd *d, const char *id_text, const char *valu
         if (old && (old->network_id != e.network_id || !addrs_equal(old->addr, e.addr)))
                 mirror_forget_endpoint(d, old);
         r = model_put_endpoint(&d->model, &e, &old);
-        return r < 0 ? r : mirror_endpoint(d, old);
+        if (r < 0)
+                return r;
+        local_take_labels(d, old);
+        mirror_touch(d, old);
+        return 0;
 }
 
 void mirror_apply(struct slimd *d, const struct store_entry *e)
@@ -286,6 +375,7 @@ void mirror_apply(struct slimd *d, const struct store_entry *e)
             {STORE_NETWORKS, apply_network},
             {STORE_HOSTS, apply_host},
             {STORE_ENDPOINTS, apply_endpoint},
+            {STORE_POLICIES, policy_apply},
         };
         int r = 0;
 

@@ -2,15 +2,56 @@
 #include "model.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "../basic/alloc.h"
+#include "../shared/labeling.h"
 #include "../shared/rpc.h"
+
+void network_clear(struct network *n)
+{
+        json_decref(n->labels);
+        n->labels = NULL;
+}
+
+void endpoint_clear(struct endpoint *e)
+{
+        json_decref(e->labels);
+        json_decref(e->ports);
+        e->labels = e->ports = NULL;
+}
+
+struct endpoint endpoint_copy(const struct endpoint *e)
+{
+        json_incref(e->labels);
+        json_incref(e->ports);
+        return *e;
+}
+
+int endpoint_labels(const struct endpoint *e, struct labels *ret)
+{
+        struct labels l = {};
+        char problem[LABEL_PROBLEM_MAX];
+        int r;
+
+        if (!e->is_host)
+                return labels_from_json(e->labels, ret, problem);
+        r = labels_add(&l, LABEL_KIND, LABEL_KIND_HOST, problem);
+        if (r == 0)
+                r = labels_add(&l, LABEL_HOST, e->host, problem);
+        if (r < 0)
+                labels_clear(&l);
+        else
+                *ret = l;
+        return r;
+}
 
 void model_drop_network(struct model *m, struct network *n)
 {
         HASH_DEL(m->networks, n);
+        network_clear(n);
         free(n);
 }
 
@@ -23,11 +64,23 @@ void model_drop_host(struct model *m, struct host *h)
 void model_drop_endpoint(struct model *m, struct endpoint *e)
 {
         HASH_DEL(m->endpoints, e);
+        endpoint_clear(e);
         free(e);
+}
+
+void model_drop_policy(struct model *m, const char *key)
+{
+        struct known_policy *p = model_policy(m, key);
+
+        if (!p)
+                return;
+        HASH_DEL(m->policies, p);
+        free(p);
 }
 
 void model_clear(struct model *m)
 {
+        struct known_policy *p, *next_p;
         struct network *n, *next_n;
         struct host *h, *next_h;
         struct endpoint *e, *next_e;
@@ -43,6 +96,11 @@ void model_clear(struct model *m)
         HASH_ITER(hh, m->endpoints, e, next_e)
         {
                 model_drop_endpoint(m, e);
+        }
+        HASH_ITER(hh, m->policies, p, next_p)
+        {
+                HASH_DEL(m->policies, p);
+                free(p);
         }
 }
 
@@ -68,6 +126,23 @@ struct endpoint *model_endpoint(const struct model *m, uint32_t id)
 
         HASH_FIND(hh, m->endpoints, &id, sizeof(id), e);
         return e;
+}
+
+struct known_policy *model_policy(const struct model *m, const char *key)
+{
+        struct known_policy *p;
+
+        HASH_FIND_STR(m->policies, key, p);
+        return p;
+}
+
+size_t model_network_policies(const struct model *m, const char *network)
+{
+        size_t n = 0;
+
+        for (struct known_policy *p = m->policies; p; p = p->hh.next)
+                n += strcmp(p->network, network) == 0;
+        return n;
 }
 
 struct endpoint *model_endpoint_by_name(const struct model *m, const char *network,
@@ -116,19 +191,22 @@ size_t model_network_endpoints(const struct model *m, const char *network)
 
 /* The three put functions: keep the hash handle, overwrite the rest. */
 
-int model_put_network(struct model *m, const struct network *value, struct network **ret)
+int model_put_network(struct model *m, struct network *value, struct network **ret)
 {
         struct network *n = model_network(m, value->name);
 
         if (!n) {
                 n = new0(struct network, 1);
-                if (!n)
+                if (!n) {
+                        network_clear(value);
                         return -ENOMEM;
+                }
                 *n = *value;
                 HASH_ADD_STR(m->networks, name, n);
         } else {
                 UT_hash_handle hh = n->hh;
 
+                network_clear(n);
                 *n = *value;
                 n->hh = hh;
         }
@@ -156,23 +234,49 @@ int model_put_host(struct model *m, const struct host *value, struct host **ret)
         return 0;
 }
 
-int model_put_endpoint(struct model *m, const struct endpoint *value, struct endpoint **ret)
+int model_put_endpoint(struct model *m, struct endpoint *value, struct endpoint **ret)
 {
         struct endpoint *e = model_endpoint(m, value->id);
 
         if (!e) {
                 e = new0(struct endpoint, 1);
-                if (!e)
+                if (!e) {
+                        endpoint_clear(value);
                         return -ENOMEM;
+                }
                 *e = *value;
+                e->identity = e->replaced = 0;
+                e->pending = false;
                 HASH_ADD(hh, m->endpoints, id, sizeof(e->id), e);
         } else {
-                UT_hash_handle hh = e->hh;
+                struct endpoint old = *e;
 
                 *e = *value;
-                e->hh = hh;
+                e->hh = old.hh;
+                e->identity = old.identity;
+                e->identity_local = old.identity_local;
+                e->replaced = old.replaced;
+                e->replaced_local = old.replaced_local;
+                e->pending = old.pending;
+                endpoint_clear(&old);
         }
         *ret = e;
+        return 0;
+}
+
+int model_put_policy(struct model *m, const char *network, const char *name)
+{
+        struct known_policy *p = new0(struct known_policy, 1);
+
+        if (!p)
+                return -ENOMEM;
+        snprintf(p->key, sizeof(p->key), "%s/%s", network, name);
+        snprintf(p->network, sizeof(p->network), "%s", network);
+        snprintf(p->name, sizeof(p->name), "%s", name);
+        if (model_policy(m, p->key))
+                free(p);
+        else
+                HASH_ADD_STR(m->policies, key, p);
         return 0;
 }
 
@@ -238,6 +342,18 @@ static int prefix_parse(const char *text, json_int_t bits, enum slim_family fami
         return 0;
 }
 
+/* A reference to the labels in an object, NULL for none. */
+static int take_labels(const json_t *j, bool of_network, json_t **ret)
+{
+        json_t *labels = json_object_get(j, "labels");
+        char problem[LABELING_PROBLEM_MAX];
+        int r = labeling_check(labels, of_network, problem);
+
+        if (r == 0)
+                *ret = json_object_size(labels) > 0 ? json_incref(labels) : NULL;
+        return r;
+}
+
 char *network_to_json(const struct network *n)
 {
         static const char *const names[SLIM_FAMILIES][2] = {
@@ -254,6 +370,8 @@ char *network_to_json(const struct network *n)
                                     json_string(inaddr_prefix_format(&n->prefix[f], prefix)));
                 json_object_set_new(j, names[f][1], json_integer(n->block_bits[f]));
         }
+        if (n->labels)
+                json_object_set(j, "labels", n->labels);
         return dump_and_unref(j);
 }
 
@@ -275,6 +393,8 @@ int network_from_json(const char *name, const char *text, struct network *ret)
                 if (prefix_parse(prefix[f], bits[f], (enum slim_family)f, &n.prefix[f],
                                  &n.block_bits[f]) < 0)
                         return -EBADMSG;
+        if (take_labels(j, true, &n.labels) < 0)
+                return -EBADMSG;
         n.id = (uint32_t)id;
         *ret = n;
         return 0;
@@ -324,6 +444,10 @@ char *endpoint_to_json(const struct endpoint *e)
                       host[SLIM_V4], "host_address6", host[SLIM_V6], "kind", endpoint_kind(e));
         if (j && e->publish.n)
                 json_object_set_new(j, "publish", publications_to_json(&e->publish));
+        if (j && e->labels)
+                json_object_set(j, "labels", e->labels);
+        if (j && e->ports)
+                json_object_set(j, "ports", e->ports);
         return dump_and_unref(j);
 }
 
@@ -333,7 +457,9 @@ int endpoint_from_json(uint32_t id, const char *text, struct endpoint *ret)
         const char *name, *network, *host, *kind;
         const char *addr[SLIM_FAMILIES] = {}, *host_addr[SLIM_FAMILIES] = {};
         char problem[PUBLICATION_PROBLEM_MAX];
+        _Static_assert(sizeof(problem) >= LABELING_PROBLEM_MAX, "a label's problem is longer");
         struct endpoint e = {.id = id};
+        struct named_ports ports;
         json_int_t network_id;
 
         if (!j || json_unpack(j, "{s:s, s:s, s:I, s?s, s?s, s:s, s?s, s?s, s:s}", "name", &name,
@@ -350,8 +476,15 @@ int endpoint_from_json(uint32_t id, const char *text, struct endpoint *ret)
         e.is_host = strcmp(kind, "host") == 0;
         if (!e.slim && !e.is_host && strcmp(kind, "plain") != 0)
                 return -EBADMSG;
-        if (publications_from_json(json_object_get(j, "publish"), &e.publish, problem) < 0)
+        if (publications_from_json(json_object_get(j, "publish"), &e.publish, problem) < 0 ||
+            named_ports_from_json(json_object_get(j, "ports"), &ports, problem) < 0 ||
+            take_labels(j, false, &e.labels) < 0)
                 return -EBADMSG;
+        e.ports = named_ports_to_json(&ports);
+        if ((ports.n && !e.ports) || (e.is_host && (e.labels || e.ports))) {
+                endpoint_clear(&e);
+                return -EBADMSG;
+        }
         e.network_id = (uint32_t)network_id;
         *ret = e;
         return 0;

@@ -5,7 +5,7 @@
  * store's keys and values for each. Nothing here talks to the store or the kernel.
  *
  *     slim/networks/NAME             {"id", "prefix", "block_bits",
- *                                     "prefix6", "block_bits6"}
+ *                                     "prefix6", "block_bits6", "labels"}
  *     slim/hosts/NAME                {"address", "address6"}          on the host's lease
  *     slim/endpoints/ID              {"name", "network", …}           on the host's lease
  *     slim/names/NETWORK/NAME        ID, so that names of containers  on the host's lease
@@ -20,6 +20,7 @@
  *                                    and the next one while there is one
  *     slim/keys/NAME                 the epoch of the next key that a host verifies by
  *                                                                     on the host's lease
+ *     slim/policies/NETWORK/NAME     a NetworkPolicy, as policy_to_json() writes it
  */
 #include <jansson.h>
 #include <stdbool.h>
@@ -28,6 +29,8 @@
 
 #include "../basic/inaddr.h"
 #include "../basic/name.h"
+#include "../policy/labels.h"
+#include "../policy/policy.h"
 #include "../shared/publication.h"
 
 #define STORE_PREFIX          "slim/"
@@ -40,6 +43,7 @@
 #define STORE_NETWORK_COUNTER STORE_PREFIX "counters/network"
 #define STORE_KEY             STORE_PREFIX "key"
 #define STORE_KEYS            STORE_PREFIX "keys/"
+#define STORE_POLICIES        STORE_PREFIX "policies/"
 
 struct network {
         char name[NAME_LEN_MAX + 1];
@@ -47,6 +51,7 @@ struct network {
         /* Of each family; bits 0: it has none. */
         struct inaddr_prefix prefix[SLIM_FAMILIES];
         uint8_t block_bits[SLIM_FAMILIES]; /* on the 16 bytes, as in struct inaddr_prefix */
+        json_t *labels;                    /* an object of texts; NULL: none */
         UT_hash_handle hh;                 /* by name */
 };
 
@@ -67,19 +72,50 @@ struct endpoint {
         bool slim;
         bool is_host; /* the host itself, all that is in no container; its name is the host's */
         struct publications publish; /* ports of its host that are its own */
-        UT_hash_handle hh;           /* by id */
+        json_t *labels;              /* an object of texts; NULL: none (a host has no others) */
+        json_t *ports;               /* names of its ports, as shared/labeling.h has them */
+        /* Of the model's element alone: its number in the policy engine (0: none), which counts it
+         * as one of this host or not. */
+        uint32_t identity;
+        bool identity_local;
+        uint32_t replaced; /* the one before it, while the maps still have that; 0: none */
+        bool replaced_local;
+        bool pending;      /* its entries in the maps are to be written */
+        UT_hash_handle hh; /* by id */
+};
+
+#define POLICY_KEY_MAX (NAME_LEN_MAX + 1 + POLICY_NAME_MAX + 1)
+
+/* A policy that is in force: what it says, the policy engine has. */
+struct known_policy {
+        char key[POLICY_KEY_MAX]; /* NETWORK/NAME */
+        char network[NAME_LEN_MAX + 1];
+        char name[POLICY_NAME_MAX + 1];
+        UT_hash_handle hh; /* by key */
 };
 
 struct model {
         struct network *networks;
         struct host *hosts;
         struct endpoint *endpoints;
+        struct known_policy *policies;
 };
 
 /* for (enum slim_family f …) over those that a network has. */
 #define network_each_family(n, f)                        \
         for (unsigned int f = 0; f < SLIM_FAMILIES; f++) \
                 if ((n)->prefix[f].bits)
+
+/*
+ * JSON in a value is a reference. A value that is assigned borrows it; a copy has its own. What
+ * comes out of network_from_json() and endpoint_from_json() is the caller's, to be cleared or put.
+ */
+void network_clear(struct network *n);
+void endpoint_clear(struct endpoint *e);
+struct endpoint endpoint_copy(const struct endpoint *e);
+/* All that policies know an endpoint by: a host's labels are what it is. -ENOMEM. The caller clears
+ * *ret. */
+int endpoint_labels(const struct endpoint *e, struct labels *ret);
 
 void model_clear(struct model *m);
 
@@ -97,10 +133,15 @@ struct endpoint *model_host_endpoint(const struct model *m, const char *network,
 size_t model_containers(const struct model *m);
 size_t model_network_endpoints(const struct model *m, const char *network);
 
-/* Adds, or overwrites what has the same key. The result stays the model's. -ENOMEM. */
-int model_put_network(struct model *m, const struct network *value, struct network **ret);
+/* Adds, or overwrites what has the same key. The value's references are the model's from then on,
+ * and given back on failure; an identity stays. The result stays the model's. -ENOMEM. */
+int model_put_network(struct model *m, struct network *value, struct network **ret);
 int model_put_host(struct model *m, const struct host *value, struct host **ret);
-int model_put_endpoint(struct model *m, const struct endpoint *value, struct endpoint **ret);
+int model_put_endpoint(struct model *m, struct endpoint *value, struct endpoint **ret);
+int model_put_policy(struct model *m, const char *network, const char *name);
+struct known_policy *model_policy(const struct model *m, const char *key);
+size_t model_network_policies(const struct model *m, const char *network);
+void model_drop_policy(struct model *m, const char *key); /* also one that is not there */
 void model_drop_network(struct model *m, struct network *n);
 void model_drop_host(struct model *m, struct host *h);
 void model_drop_endpoint(struct model *m, struct endpoint *e);

@@ -8,6 +8,7 @@
 
 #include "../basic/alloc.h"
 #include "../basic/log.h"
+#include "../shared/labeling.h"
 #include "cluster.h"
 #include "local.h"
 #include "mirror.h"
@@ -171,10 +172,51 @@ int registry_withdraw(struct slimd *d, const struct endpoint *e)
         /* The store had lost it before us. */
         old = model_endpoint(&d->model, e->id);
         if (old) {
-                mirror_forget_endpoint(d, old);
-                model_drop_endpoint(&d->model, old);
+                mirror_drop_endpoint(d, old);
+                (void)mirror_settle(d);
         }
         return 0;
+}
+
+static int label_endpoint(struct slimd *d, const char *key, uint32_t id, const json_t *set,
+                          const json_t *remove, char *problem)
+{
+        _cleanup_(endpoint_clear) struct endpoint e = {};
+        _cleanup_free_ char *old = NULL, *value = NULL;
+        struct store_compare compare = {.key = key};
+        struct store_op op = {.key = key, .lease = d->lease};
+        json_t *labels;
+        int r;
+
+        r = store_get(d->store, key, &old, &compare.revision);
+        if (r == 0)
+                r = endpoint_from_json(id, old, &e);
+        if (r == 0)
+                r = labeling_change(e.labels, set, remove, false, &labels, problem);
+        if (r < 0)
+                return r;
+        json_decref(e.labels);
+        e.labels = labels;
+        value = endpoint_to_json(&e);
+        if (!value)
+                return -ENOMEM;
+        op.value = value;
+        return store_transaction(d->store, &compare, 1, &op, 1, NULL);
+}
+
+int registry_label_endpoint(struct slimd *d, const struct endpoint *e, const json_t *set,
+                            const json_t *remove, char *problem)
+{
+        struct endpoint_keys k;
+        int r = -EAGAIN;
+
+        endpoint_keys(e, &k);
+        for (int tries = 0; r == -EAGAIN && tries < 16; tries++)
+                r = label_endpoint(d, k.id, e->id, set, remove, problem);
+        /* The endpoint, or the lease that it is put on: the timer publishes it again. */
+        if (r == -ENOENT)
+                r = -EAGAIN;
+        return r < 0 ? r : cluster_sync(d);
 }
 
 /* --- networks --------------------------------------------------------------------------------- */
@@ -248,6 +290,44 @@ int registry_create_network(struct slimd *d, const struct network *wanted, struc
                 return *ret ? 0 : -ENOENT; /* removed again already */
         }
         return -EAGAIN;
+}
+
+static int label_network(struct slimd *d, const char *name, const json_t *set, const json_t *remove,
+                         char *problem)
+{
+        _cleanup_(network_clear) struct network n = {};
+        _cleanup_free_ char *old = NULL, *value = NULL;
+        char key[sizeof(STORE_NETWORKS) + NAME_LEN_MAX];
+        struct store_compare compare = {.key = key};
+        struct store_op op = {.key = key};
+        json_t *labels;
+        int r;
+
+        snprintf(key, sizeof(key), STORE_NETWORKS "%s", name);
+        r = store_get(d->store, key, &old, &compare.revision);
+        if (r == 0)
+                r = network_from_json(name, old, &n);
+        if (r == 0)
+                r = labeling_change(n.labels, set, remove, true, &labels, problem);
+        if (r < 0)
+                return r;
+        json_decref(n.labels);
+        n.labels = labels;
+        value = network_to_json(&n);
+        if (!value)
+                return -ENOMEM;
+        op.value = value;
+        return store_transaction(d->store, &compare, 1, &op, 1, NULL);
+}
+
+int registry_label_network(struct slimd *d, const char *name, const json_t *set,
+                           const json_t *remove, char *problem)
+{
+        int r = -EAGAIN;
+
+        for (int tries = 0; r == -EAGAIN && tries < 16; tries++)
+                r = label_network(d, name, set, remove, problem);
+        return r < 0 ? r : cluster_sync(d);
 }
 
 int registry_remove_network(struct slimd *d, const char *name)

@@ -17,6 +17,14 @@ int registry_withdraw(struct slimd *d, const struct endpoint *e);
 /* The store's part of that alone. */
 int registry_delete(struct slimd *d, const struct endpoint *e);
 
+/* Changes the labels of an endpoint of this host, as labeling_change() does; its sentence is in
+ * `problem`. -EAGAIN: the store does not have it at the moment. */
+int registry_label_endpoint(struct slimd *d, const struct endpoint *e, const json_t *set,
+                            const json_t *remove, char *problem);
+/* The same of a network. -ENOENT. */
+int registry_label_network(struct slimd *d, const char *name, const json_t *set,
+                           const json_t *remove, char *problem);
+
 /* All of a network but its id, which is chosen. -EEXIST: the name or (named in *ret_other) an
  * overlapping network. */
 int registry_create_network(struct slimd *d, const struct network *wanted, struct network **ret,

@@ -7,6 +7,7 @@
  *     model.h     what the cluster looks like         cluster.h   the store: opened and watched
  *     mirror.h    an entry of it → model, maps        registry.h  what slimd writes into it
  *     address.h   who gets which address              local.h     the containers of this host
+ *     policy.h    network policies → maps
  *     supervise.h their brokers                       publish.h   their ports at the
  *     host's addresses            stack.h     the host's own endpoints
  *     key.h       the cluster key  api.h      the socket that clients call
@@ -33,6 +34,8 @@ struct slimd_options {
 };
 
 struct local;
+struct policy_engine;
+struct policy_past;
 
 struct slimd {
         struct slimd_options opt;
@@ -56,6 +59,12 @@ struct slimd {
         char *store_error; /* NULL: it answers */
         time_t store_down_since;
         struct model model;
+        bool endpoints_pending; /* of some, the entries in the maps are to be written */
+
+        struct policy_engine *engine;
+        struct policy_past *past; /* what an earlier slimd left in the policy maps; NULL: gone */
+        bool loaded;              /* the maps have nothing that the store does not have */
+        int policy_error;         /* why the policy maps are not as they should be, or 0 */
 
         uint32_t key_epoch; /* of the cluster's key, as the store has it; 0: not known yet */
         bool key_rotating;  /* there is a next one */

@@ -120,8 +120,7 @@ int stack_republish(struct slimd *d)
                 if (e->is_host && mirror_is_local(d, e))
                         r = registry_republish(d, e);
                 if (r == -EEXIST) { /* its address was given away: it gets another */
-                        mirror_forget_endpoint(d, e);
-                        model_drop_endpoint(&d->model, e);
+                        mirror_drop_endpoint(d, e);
                 } else if (r < 0) {
                         return r;
                 }
@@ -168,8 +167,7 @@ int stack_publish(struct slimd *d)
                         failed(d, r, gone.network);
                         break;
                 }
-                mirror_forget_endpoint(d, e);
-                model_drop_endpoint(&d->model, e);
+                mirror_drop_endpoint(d, e);
         }
         for (struct network *n = d->model.networks; n; n = n->hh.next) {
                 if ((!is_divided(n, SLIM_V4) && !is_divided(n, SLIM_V6)) ||

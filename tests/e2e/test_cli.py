@@ -431,7 +431,7 @@ def ctl(lab, *words, **kwargs):
     return lab.verb("ctl", "h1", "--", *words, check=False, **kwargs)
 
 
-NETWORK = {"name", "id", "prefix", "block_bits", "prefix6", "block_bits6", "endpoints"}
+NETWORK = {"name", "id", "prefix", "block_bits", "prefix6", "block_bits6", "endpoints", "labels"}
 
 
 def networks(lab, host="h1"):
@@ -508,8 +508,7 @@ def test_a_small_network_is_full_at_its_end(lab):
 # --- what it shows --------------------------------------------------------------------------------
 
 ENDPOINT = {"name", "network", "id", "address", "address6", "host", "host_address",
-            "host_address6", "kind", "local",
-            "publish"}
+            "host_address6", "kind", "local", "publish", "labels", "ports"}
 LOCAL = {"device", "cgroup", "broker_pid", "pids"}
 CONNECTION = {"endpoint", "network", "state", "local", "peer", "host_local", "host_peer",
               "peer_endpoint", "bytes_sent", "bytes_received", "uid", "cookie"}

@@ -332,7 +332,9 @@ static uint8_t protocol_number(const char *name)
 
 static uint32_t tell_endpoint(struct policy_engine *engine, const struct world_endpoint *e)
 {
-        struct policy_identity identity = {.network = e->as.network, .is_host = e->as.is_host};
+        /* The number is for an engine that has adopted it. */
+        struct policy_identity identity = {
+            .network = e->as.network, .is_host = e->as.is_host, .number = e->id};
         struct named_port ports[ARRAY_SIZE(port_names)] = {};
         char problem[LABEL_PROBLEM_MAX];
         const json_t *port;

@@ -196,6 +196,27 @@ static void test_endpoints(void **state)
         assert_null(m.endpoints);
 }
 
+static void test_policies(void **state)
+{
+        struct model m = {};
+
+        assert_null(model_policy(&m, "blue/web"));
+        assert_int_equal(model_put_policy(&m, "blue", "web"), 0);
+        assert_int_equal(model_put_policy(&m, "blue", "web"), 0);
+        assert_int_equal(model_put_policy(&m, "red", "web"), 0);
+        assert_int_equal(HASH_COUNT(m.policies), 2);
+        assert_string_equal(model_policy(&m, "blue/web")->network, "blue");
+        assert_string_equal(model_policy(&m, "blue/web")->name, "web");
+        assert_int_equal(model_network_policies(&m, "blue"), 1);
+        assert_int_equal(model_network_policies(&m, "blu"), 0);
+        model_drop_policy(&m, "blue/web");
+        model_drop_policy(&m, "blue/web");
+        assert_null(model_policy(&m, "blue/web"));
+        assert_non_null(model_policy(&m, "red/web"));
+        model_clear(&m);
+        assert_null(m.policies);
+}
+
 static void test_many(void **state)
 {
         enum { MANY = 5000 };
@@ -268,6 +289,39 @@ static void test_network_json_both(void **state)
         assert_true(same_prefixes(&back, &n));
 }
 
+static void test_network_labels(void **state)
+{
+        struct network n = a_network("blue", 7, "10.1.0.0/16", 120), back, *in;
+        struct model m = {};
+        _cleanup_free_ char *text = NULL, *without = NULL;
+        json_t *labels = json_pack("{s:s}", "team", "red");
+
+        n.labels = labels;
+        text = network_to_json(&n);
+        assert_non_null(strstr(text, "\"labels\":{\"team\":\"red\"}"));
+        assert_int_equal(network_from_json("blue", text, &back), 0);
+        assert_true(json_equal(back.labels, labels));
+        /* The model has the value's reference, and gives it back when there is another. */
+        assert_int_equal(model_put_network(&m, &n, &in), 0);
+        assert_ptr_equal(in->labels, labels);
+        json_incref(labels);
+        assert_int_equal(model_put_network(&m, &back, &in), 0);
+        assert_int_equal(labels->refcount, 1);
+        json_decref(labels);
+        n.labels = NULL;
+        without = network_to_json(&n);
+        assert_null(strstr(without, "labels"));
+        assert_int_equal(network_from_json("blue", without, &back), 0);
+        assert_null(back.labels);
+        model_clear(&m);
+        assert_int_equal(network_from_json("blue",
+                                           "{\"id\": 1, \"prefix\": \"10.1.0.0/16\", "
+                                           "\"block_bits\": 120, \"labels\": {}}",
+                                           &back),
+                         0);
+        assert_null(back.labels);
+}
+
 /* A longer name than fits, which must not be copied. */
 #define NAME_64 "a123456789b123456789c123456789d123456789e123456789f123456789abcd"
 
@@ -310,6 +364,11 @@ static void test_network_json_bad(void **state)
             "{\"id\": 1, \"prefix6\": \"::/0\", \"block_bits6\": 122}",
             "{\"id\": 1, \"prefix\": \"10.1.0.0/16\", \"block_bits\": 120, \"prefix6\": null}",
             "{\"id\": 1, \"prefix\": \"10.1.0.0/16\", \"block_bits\": 120, \"prefix6\": \"x\"}",
+            "{\"id\": 1, \"prefix\": \"10.1.0.0/16\", \"block_bits\": 120, \"labels\": []}",
+            "{\"id\": 1, \"prefix\": \"10.1.0.0/16\", \"block_bits\": 120, "
+            "\"labels\": {\"slim.io/x\": \"\"}}",
+            "{\"id\": 1, \"prefix\": \"10.1.0.0/16\", \"block_bits\": 120, "
+            "\"labels\": {\"kubernetes.io/metadata.name\": \"red\"}}",
         };
         const char *good = "{\"id\": 1, \"prefix\": \"10.1.0.0/16\", \"block_bits\": 120}";
         static const char *const bad_names[] = {"", "Blue", "-blue", "a..b", "a/b", NAME_64};
@@ -411,6 +470,69 @@ static void test_endpoint_json(void **state)
         }
 }
 
+static void test_endpoint_labels(void **state)
+{
+        struct endpoint e = an_endpoint(5, "blue", "web", "10.1.0.1"), back, copy, *in;
+        _cleanup_(labels_clear) struct labels labels = {};
+        struct model m = {};
+        _cleanup_free_ char *text = NULL, *without = endpoint_to_json(&e);
+        json_t *given = json_pack("{s:s, s:s}", "app", "web", "tier", "");
+
+        assert_null(strstr(without, "labels"));
+        assert_null(strstr(without, "ports"));
+        e.labels = given;
+        e.ports = json_pack("{s:s, s:s}", "http", "8080", "dns", "53/udp");
+        text = endpoint_to_json(&e);
+        assert_int_equal(endpoint_from_json(5, text, &back), 0);
+        assert_true(json_equal(back.labels, given));
+        /* What a person leaves out is there. */
+        assert_string_equal(json_string_value(json_object_get(back.ports, "http")), "8080/tcp");
+        assert_string_equal(json_string_value(json_object_get(back.ports, "dns")), "53/udp");
+        assert_int_equal(endpoint_labels(&back, &labels), 0);
+        assert_int_equal(labels.n, 2);
+        assert_string_equal(labels_get(&labels, "app"), "web");
+
+        /* The element's references are its own, a copy's too; its identity stays. */
+        assert_int_equal(model_put_endpoint(&m, &e, &in), 0);
+        assert_int_equal(in->identity, 0);
+        in->identity = 17;
+        in->identity_local = true;
+        copy = endpoint_copy(in);
+        back.identity = 3;
+        assert_int_equal(model_put_endpoint(&m, &back, &in), 0);
+        assert_int_equal(in->identity, 17);
+        assert_true(in->identity_local);
+        assert_ptr_equal(copy.labels, given);
+        assert_int_equal(given->refcount, 1);
+        endpoint_clear(&copy);
+        assert_null(copy.labels);
+        model_clear(&m);
+}
+
+static void test_host_labels(void **state)
+{
+        struct endpoint e = an_endpoint(5, "blue", "h1", "10.1.0.1"), back;
+        _cleanup_(labels_clear) struct labels labels = {};
+        _cleanup_free_ char *text = NULL;
+
+        e.is_host = true;
+        e.slim = false;
+        assert_int_equal(endpoint_labels(&e, &labels), 0);
+        assert_int_equal(labels.n, 2);
+        assert_string_equal(labels_get(&labels, LABEL_KIND), LABEL_KIND_HOST);
+        assert_string_equal(labels_get(&labels, LABEL_HOST), "h1");
+        text = endpoint_to_json(&e);
+        assert_int_equal(endpoint_from_json(5, text, &back), 0);
+        for (int i = 0; i < 2; i++) {
+                _cleanup_json_ json_t *j = json_loads(text, 0, NULL);
+                _cleanup_free_ char *bad = NULL;
+
+                json_object_set_new(j, i ? "ports" : "labels", json_pack("{s:s}", "a", "80"));
+                bad = json_dumps(j, 0);
+                assert_int_equal(endpoint_from_json(5, bad, &back), -EBADMSG);
+        }
+}
+
 /* Each field in turn is not there, or is something else. */
 static void test_endpoint_json_bad(void **state)
 {
@@ -444,6 +566,13 @@ static void test_endpoint_json_bad(void **state)
             {"publish", "[7]"},
             {"publish", "\"80:80\""},
             {"publish", "[\"80\"]"},
+            {"labels", "[]"},
+            {"labels", "{\"app\": 7}"},
+            {"labels", "{\"-\": \"\"}"},
+            {"labels", "{\"slim.io/kind\": \"host\"}"},
+            {"ports", "[]"},
+            {"ports", "{\"http\": 80}"},
+            {"ports", "{\"80\": \"80\"}"},
         };
         static const char *const fields[] = {"name", "network", "network_id",  "address",
                                              "host", "kind",    "host_address"};
@@ -502,9 +631,13 @@ int main(void)
             cmocka_unit_test(test_networks),
             cmocka_unit_test(test_hosts),
             cmocka_unit_test(test_endpoints),
+            cmocka_unit_test(test_policies),
             cmocka_unit_test(test_many),
             cmocka_unit_test(test_network_json),
             cmocka_unit_test(test_network_json_both),
+            cmocka_unit_test(test_network_labels),
+            cmocka_unit_test(test_endpoint_labels),
+            cmocka_unit_test(test_host_labels),
             cmocka_unit_test(test_network_json_bad),
             cmocka_unit_test(test_host_json),
             cmocka_unit_test(test_endpoint_json),

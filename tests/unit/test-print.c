@@ -64,6 +64,24 @@ static void test_table(void **state)
                                    "-           -  -            -  -     -\n");
 }
 
+static void test_pairs(void **state)
+{
+        static const struct print_column columns[] = {
+            {.title = "NAME", .key = "name"},
+            {.title = "LABELS", .key = "labels", .kind = PRINT_PAIRS},
+        };
+        _cleanup_json_ json_t *list =
+            json_pack("[{ss, s{ss, ss, ss}}, {ss, s{}}, {ss}]", "name", "a", "labels", "tier", "",
+                      "app", "web", "x", "\033", "name", "b", "labels", "name", "c");
+
+        begin();
+        print_table(list, columns, ARRAY_SIZE(columns));
+        assert_string_equal(end(), "NAME  LABELS\n"
+                                   "a     app=web,tier=,x=?\n"
+                                   "b     -\n"
+                                   "c     -\n");
+}
+
 static void test_empty_table(void **state)
 {
         static const struct print_column columns[] = {{.title = "NAME", .key = "name"}};
@@ -145,11 +163,9 @@ static void test_full_output(void **state)
 int main(void)
 {
         const struct CMUnitTest tests[] = {
-            cmocka_unit_test(test_table),
-            cmocka_unit_test(test_empty_table),
-            cmocka_unit_test(test_controls_are_disarmed),
-            cmocka_unit_test(test_fields),
-            cmocka_unit_test(test_json),
+            cmocka_unit_test(test_table),       cmocka_unit_test(test_pairs),
+            cmocka_unit_test(test_empty_table), cmocka_unit_test(test_controls_are_disarmed),
+            cmocka_unit_test(test_fields),      cmocka_unit_test(test_json),
             cmocka_unit_test(test_full_output),
         };
 
