@@ -13,6 +13,7 @@
 #include "local.h"
 #include "policy.h"
 #include "publish.h"
+#include "revoke.h"
 #include "stack.h"
 
 /* --- maps ------------------------------------------------------------------------------------- */
@@ -89,6 +90,8 @@ void mirror_forget_endpoint(struct slimd *d, const struct endpoint *e)
 
 void mirror_drop_endpoint(struct slimd *d, struct endpoint *e)
 {
+        if (mirror_is_local(d, e))
+                d->policy_moved = true;
         mirror_forget_endpoint(d, e);
         policy_forget(d, e);
         model_drop_endpoint(&d->model, e);
@@ -142,7 +145,12 @@ int mirror_settle(struct slimd *d)
                 write_pending(d);
                 r = policy_flush(d);
         }
-        return r == 0 && d->loaded ? policy_taken_over(d) : r;
+        if (r == 0 && d->loaded)
+                r = policy_taken_over(d);
+        if (d->policy_moved)
+                revoke_soon(d);
+        d->policy_moved = false;
+        return r;
 }
 
 static struct slim_prefix_key prefix_key(const struct inaddr_prefix *p)
