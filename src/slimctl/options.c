@@ -12,6 +12,15 @@ static const struct option_spec *find(const struct option_spec *table, const cha
         return NULL;
 }
 
+/* "-f", and nothing behind the letter. */
+static const struct option_spec *find_letter(const struct option_spec *table, const char *word)
+{
+        for (; table && table->name; table++)
+                if (table->letter && word[1] == table->letter && word[2] == '\0')
+                        return table;
+        return NULL;
+}
+
 enum words_kind words_next(struct words *w, const struct option_spec *first,
                            const struct option_spec *second, const char **ret_word, char *problem)
 {
@@ -30,11 +39,13 @@ enum words_kind words_next(struct words *w, const struct option_spec *first,
         if (strcmp(word, "--") == 0)
                 return WORDS_REST;
 
-        name = word + 2;
-        len = word[1] == '-' ? strcspn(name, "=") : 0;
+        name = word[1] == '-' ? word + 2 : "";
+        len = strcspn(name, "=");
         spec = len > 0 ? find(first, name, len) : NULL;
         if (!spec && len > 0)
                 spec = find(second, name, len);
+        if (!spec && word[1] != '-')
+                spec = find_letter(first, word) ?: find_letter(second, word);
         if (!spec) {
                 snprintf(problem, OPTIONS_PROBLEM_MAX, "unknown option \"%s\"", word);
                 return WORDS_BAD;

@@ -3,8 +3,9 @@
 /*
  * The command line as words: options by a table, positional words, and what follows "--".
  *
- * Long options only, as "--name VALUE" or "--name=VALUE". They are never abbreviated, and what is
- * not in a table is refused, so that a typing error cannot become something else.
+ * Long options, as "--name VALUE" or "--name=VALUE"; a few have a letter, as "-f VALUE". They are
+ * never abbreviated, and what is not in a table is refused, so that a typing error cannot become
+ * something else.
  */
 #include <stdbool.h>
 #include <stddef.h>
@@ -19,6 +20,7 @@ struct option_values {
 
 struct option_spec {
         const char *name;             /* without the dashes; NULL ends a table */
+        char letter;                  /* "-f VALUE" is the same; 0: there is none */
         const char **value;           /* where the option's value goes … */
         struct option_values *values; /* … or is added, or NULL twice for a flag … */
         bool *flag;                   /* … which is set here */

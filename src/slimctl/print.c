@@ -126,6 +126,59 @@ void print_json(const json_t *value)
         putchar('\n');
 }
 
+/* Of these, the keys are a person's, who may have called one "no" or "1". */
+static bool has_any_keys(const char *key)
+{
+        return key && (strcmp(key, "matchLabels") == 0 || strcmp(key, "labels") == 0 ||
+                       strcmp(key, "annotations") == 0);
+}
+
+static bool is_empty(const json_t *v)
+{
+        return (json_is_object(v) && json_object_size(v) == 0) ||
+               (json_is_array(v) && json_array_size(v) == 0);
+}
+
+/* A value behind "KEY:", or behind "-" in a list, whose first member stands on the same line. */
+static void put_yaml(const json_t *v, const char *key_of_v, int indent, bool in_list)
+{
+        bool quoted = has_any_keys(key_of_v), on_line = in_list;
+        const char *key;
+        json_t *item;
+        size_t i;
+
+        if (is_empty(v) || (!json_is_object(v) && !json_is_array(v))) {
+                putchar(' ');
+                json_dumpf(v, stdout, JSON_COMPACT | JSON_ENCODE_ANY | JSON_ENSURE_ASCII);
+                putchar('\n');
+                return;
+        }
+        if (!in_list)
+                putchar('\n');
+        json_array_foreach (v, i, item) {
+                printf("%*s-", on_line ? 1 : indent, "");
+                on_line = false;
+                put_yaml(item, NULL, indent + 2, true);
+        }
+        json_object_foreach ((json_t *)v, key, item) {
+                printf("%*s%s%s%s:", on_line ? 1 : indent, "", quoted ? "\"" : "", key,
+                       quoted ? "\"" : "");
+                on_line = false;
+                put_yaml(item, key, indent + 2, false);
+        }
+}
+
+void print_yaml(const json_t *value)
+{
+        const char *key;
+        json_t *item;
+
+        json_object_foreach ((json_t *)value, key, item) {
+                printf("%s:", key);
+                put_yaml(item, key, 2, false);
+        }
+}
+
 /* Prints a cell. The last one of a line has no blanks behind it. */
 static void put_cell(const char *text, int width, bool right, bool last)
 {

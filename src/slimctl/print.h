@@ -26,6 +26,9 @@ struct print_column {
 /* A JSON document and a line end. */
 void print_json(const json_t *value);
 
+/* An object as YAML, which reads back as what it was. */
+void print_yaml(const json_t *value);
+
 /* A list of objects as a table, with a line of titles; numbers stand to the right. */
 void print_table(const json_t *list, const struct print_column *columns, size_t n);
 

@@ -85,7 +85,8 @@ static void print_status(const json_t *s)
                                             "does not answer: ", json_object_get(s, "store_error")),
                             *endpoints = counted(json_object_get(s, "endpoints"),
                                                  json_object_get(s, "local_endpoints"));
-        const json_t *down = json_object_get(s, "store_down_since");
+        const json_t *down = json_object_get(s, "store_down_since"),
+                     *error = json_object_get(s, "policy_error");
         const struct print_field fields[] = {
             {.title = "host", .value = json_object_get(s, "host")},
             {.title = "underlay", .text = underlay},
@@ -96,6 +97,8 @@ static void print_status(const json_t *s)
             {.title = "store down since", .value = json_is_null(down) ? NULL : down},
             {.title = "networks", .value = json_object_get(s, "networks")},
             {.title = "endpoints", .text = endpoints},
+            {.title = "policies", .value = json_object_get(s, "policies")},
+            {.title = "policies not in force", .value = json_is_null(error) ? NULL : error},
             {.title = "slim ports", .value = json_object_get(s, "slim_ports")},
         };
         const json_t *hosts = json_object_get(s, "hosts");

@@ -199,6 +199,8 @@ int api_network_remove(struct api_call *call)
                 return api_fail(call, r, "network \"%s\" does not exist", name);
         if (r == -EBUSY)
                 return api_fail(call, r, "network \"%s\" still has endpoints", name);
+        if (r == -ENOTEMPTY)
+                return api_fail(call, r, "network \"%s\" still has policies", name);
         if (r < 0)
                 return api_fail(call, r, "cannot remove network \"%s\": %s", name, strerror(-r));
         return 0;

@@ -55,9 +55,10 @@ static int counters(const struct slimd *d, json_t *to)
 
 static int maps(const struct slimd *d, json_t *to)
 {
-        static const enum datapath_map shown[] = {DATAPATH_ENDPOINTS, DATAPATH_PORTS,
-                                                  DATAPATH_LISTENERS, DATAPATH_SYNS,
-                                                  DATAPATH_PUBLISHED};
+        static const enum datapath_map shown[] = {DATAPATH_ENDPOINTS,    DATAPATH_PORTS,
+                                                  DATAPATH_LISTENERS,    DATAPATH_SYNS,
+                                                  DATAPATH_PUBLISHED,    DATAPATH_POLICY_SUBJECTS,
+                                                  DATAPATH_POLICY_CIDRS, DATAPATH_POLICY_RULES};
         json_t *list = json_object();
 
         json_object_set_new(to, "maps", list);
@@ -106,6 +107,10 @@ int api_status(struct api_call *call)
         json_object_set_new(j, "networks", json_integer(HASH_COUNT(d->model.networks)));
         json_object_set_new(j, "endpoints", json_integer((json_int_t)model_containers(&d->model)));
         json_object_set_new(j, "local_endpoints", json_integer(locals));
+        json_object_set_new(j, "policies", json_integer(HASH_COUNT(d->model.policies)));
+        json_object_set_new(j, "policy_error",
+                            d->policy_error ? json_string(strerror(-d->policy_error))
+                                            : json_null());
         json_object_set_new(j, "hosts", hosts(d));
         json_object_set_new(j, "slim_ports", json_string(ports));
         r = counters(d, j);

@@ -9,6 +9,7 @@
 #include "../basic/alloc.h"
 #include "../basic/log.h"
 #include "../shared/labeling.h"
+#include "../shared/rpc.h"
 #include "cluster.h"
 #include "local.h"
 #include "mirror.h"
@@ -330,40 +331,176 @@ int registry_label_network(struct slimd *d, const char *name, const json_t *set,
         return r < 0 ? r : cluster_sync(d);
 }
 
+/* -EBUSY, -ENOTEMPTY: something is in it. */
+static int check_unused(struct slimd *d, const char *name)
+{
+        const struct {
+                const char *prefix;
+                int error;
+        } uses[] = {{STORE_NAMES, -EBUSY}, {STORE_POLICIES, -ENOTEMPTY}};
+
+        for (size_t i = 0; i < ARRAY_SIZE(uses); i++) {
+                _cleanup_(store_entries_done) struct store_entries used = {};
+                char prefix[sizeof(STORE_POLICIES) + NAME_LEN_MAX + 1];
+                int r;
+
+                snprintf(prefix, sizeof(prefix), "%s%s/", uses[i].prefix, name);
+                r = store_list(d->store, prefix, &used, NULL);
+                if (r < 0)
+                        return r;
+                if (used.n > 0)
+                        return uses[i].error;
+        }
+        return 0;
+}
+
 int registry_remove_network(struct slimd *d, const char *name)
 {
         char key[sizeof(STORE_NETWORKS) + NAME_LEN_MAX];
-        char names[sizeof(STORE_NAMES) + NAME_LEN_MAX + 1];
-        _cleanup_(store_entries_done) struct store_entries used = {};
-        _cleanup_(store_entries_done) struct store_entries late = {};
         _cleanup_free_ char *value = NULL;
         struct store_compare compare = {.key = key};
         struct store_op op = {.key = key};
-        int r;
+        int r, late;
 
         snprintf(key, sizeof(key), STORE_NETWORKS "%s", name);
-        snprintf(names, sizeof(names), STORE_NAMES "%s/", name);
         r = store_get(d->store, key, &value, &compare.revision);
+        if (r == 0)
+                r = check_unused(d, name);
+        if (r == 0)
+                r = store_transaction(d->store, &compare, 1, &op, 1, NULL);
         if (r < 0)
                 return r;
-        r = store_list(d->store, names, &used, NULL);
-        if (r < 0)
-                return r;
-        if (used.n > 0)
-                return -EBUSY;
-        r = store_transaction(d->store, &compare, 1, &op, 1, NULL);
-        if (r < 0)
-                return r;
-        /* Nothing is published into it from now on; an endpoint that was just before has it back.
-         */
-        r = store_list(d->store, names, &late, NULL);
-        if (r == 0 && late.n > 0) {
+        /* Nothing is put into it from now on; what was just before has it back. */
+        late = check_unused(d, name);
+        if (late == -EBUSY || late == -ENOTEMPTY) {
                 compare.revision = 0;
                 op.value = value;
                 r = store_transaction(d->store, &compare, 1, &op, 1, NULL);
-                if (r == 0)
-                        r = -EBUSY;
         }
         (void)cluster_sync(d);
-        return r;
+        return r < 0 ? r : late;
+}
+
+/* --- policies --------------------------------------------------------------------------------- */
+
+struct policy_keys {
+        char policy[sizeof(STORE_POLICIES) + POLICY_KEY_MAX];
+        char network[sizeof(STORE_NETWORKS) + NAME_LEN_MAX];
+        char *value; /* NULL: it stays as it is */
+};
+
+/* What a transaction is made of. */
+struct policy_write {
+        struct policy_keys *keys;
+        struct store_compare *compare; /* of each policy, and of its network if that is a new one */
+        struct store_op *op;
+        size_t n_keys, n_compare, n_op;
+        json_t *networks; /* that are compared already */
+};
+
+static void policy_write_clear(struct policy_write *w)
+{
+        for (size_t i = 0; w->keys && i < w->n_keys; i++)
+                free(w->keys[i].value);
+        free(w->keys);
+        free(w->compare);
+        free(w->op);
+        json_decref(w->networks);
+}
+
+/* It has to be there, and stay. */
+static int require_network(struct slimd *d, struct policy_write *w, const char *key)
+{
+        int64_t revision;
+        int r;
+
+        if (json_object_get(w->networks, key))
+                return 0;
+        r = store_get(d->store, key, NULL, &revision);
+        if (r < 0)
+                return r == -ENOENT ? -ENETUNREACH : r;
+        w->compare[w->n_compare++] = (struct store_compare){key, revision};
+        return json_object_set_new(w->networks, key, json_true()) < 0 ? -ENOMEM : 0;
+}
+
+static int prepare_policy(struct slimd *d, struct policy_write *w, const struct policy *p,
+                          enum registry_result *ret)
+{
+        struct policy_keys *k = &w->keys[w->n_keys++];
+        _cleanup_json_ json_t *json = policy_to_json(p), *known = NULL;
+        _cleanup_free_ char *old = NULL;
+        int64_t revision = 0;
+        int r;
+
+        if (!json)
+                return -ENOMEM;
+        snprintf(k->policy, sizeof(k->policy), STORE_POLICIES "%s/%s", p->network, p->name);
+        snprintf(k->network, sizeof(k->network), STORE_NETWORKS "%s", p->network);
+        r = require_network(d, w, k->network);
+        if (r < 0)
+                return r;
+        r = store_get(d->store, k->policy, &old, &revision);
+        if (r < 0 && r != -ENOENT)
+                return r;
+        *ret = r == -ENOENT ? REGISTRY_CREATED : REGISTRY_CHANGED;
+        w->compare[w->n_compare++] = (struct store_compare){k->policy, revision};
+        known = old ? json_loads(old, 0, NULL) : NULL;
+        if (known && json_equal(known, json)) {
+                *ret = REGISTRY_UNCHANGED;
+                return 0;
+        }
+        k->value = json_dumps(json, JSON_COMPACT);
+        if (!k->value)
+                return -ENOMEM;
+        w->op[w->n_op++] = (struct store_op){.key = k->policy, .value = k->value};
+        return 0;
+}
+
+static int apply_policies(struct slimd *d, struct policy *const *policies, size_t n,
+                          enum registry_result *ret_results, const struct policy **ret_homeless)
+{
+        _cleanup_(policy_write_clear) struct policy_write w = {
+            .keys = new0(struct policy_keys, n + 1),
+            .compare = new0(struct store_compare, 2 * n + 1),
+            .op = new0(struct store_op, n + 1),
+            .networks = json_object(),
+        };
+
+        if (!w.keys || !w.compare || !w.op || !w.networks)
+                return -ENOMEM;
+        for (size_t i = 0; i < n; i++) {
+                int r = prepare_policy(d, &w, policies[i], &ret_results[i]);
+
+                if (r == -ENETUNREACH)
+                        *ret_homeless = policies[i];
+                if (r < 0)
+                        return r;
+        }
+        return w.n_op ? store_transaction(d->store, w.compare, w.n_compare, w.op, w.n_op, NULL) : 0;
+}
+
+int registry_apply_policies(struct slimd *d, struct policy *const *policies, size_t n,
+                            enum registry_result *ret_results, const struct policy **ret_homeless)
+{
+        int r = -EAGAIN;
+
+        for (int tries = 0; r == -EAGAIN && tries < 16; tries++)
+                r = apply_policies(d, policies, n, ret_results, ret_homeless);
+        return r < 0 ? r : cluster_sync(d);
+}
+
+int registry_remove_policy(struct slimd *d, const char *network, const char *name)
+{
+        char key[sizeof(STORE_POLICIES) + POLICY_KEY_MAX];
+        struct store_compare compare = {.key = key};
+        struct store_op op = {.key = key};
+        int r = -EAGAIN;
+
+        snprintf(key, sizeof(key), STORE_POLICIES "%s/%s", network, name);
+        for (int tries = 0; r == -EAGAIN && tries < 16; tries++) {
+                r = store_get(d->store, key, NULL, &compare.revision);
+                if (r == 0)
+                        r = store_transaction(d->store, &compare, 1, &op, 1, NULL);
+        }
+        return r < 0 ? r : cluster_sync(d);
 }

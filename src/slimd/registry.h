@@ -29,5 +29,21 @@ int registry_label_network(struct slimd *d, const char *name, const json_t *set,
  * overlapping network. */
 int registry_create_network(struct slimd *d, const struct network *wanted, struct network **ret,
                             const char **ret_other);
-/* -ENOENT, -EBUSY: it has endpoints. */
+/* -ENOENT; -EBUSY: it has endpoints; -ENOTEMPTY: it has policies. */
 int registry_remove_network(struct slimd *d, const char *name);
+
+enum registry_result {
+        REGISTRY_UNCHANGED,
+        REGISTRY_CREATED,
+        REGISTRY_CHANGED,
+};
+
+/*
+ * Puts policies, no two of which have one name in one network, into the store: all of them in one
+ * transaction or none. ret_results has room for n, what became of each. -ENETUNREACH: the network
+ * of *ret_homeless does not exist.
+ */
+int registry_apply_policies(struct slimd *d, struct policy *const *policies, size_t n,
+                            enum registry_result *ret_results, const struct policy **ret_homeless);
+/* -ENOENT. */
+int registry_remove_policy(struct slimd *d, const char *network, const char *name);

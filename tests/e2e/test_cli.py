@@ -513,8 +513,8 @@ LOCAL = {"device", "cgroup", "broker_pid", "pids"}
 CONNECTION = {"endpoint", "network", "state", "local", "peer", "host_local", "host_peer",
               "peer_endpoint", "bytes_sent", "bytes_received", "uid", "cookie"}
 STATUS = {"host", "underlay", "underlay_address", "underlay_address6", "version", "pid", "since", "store", "store_error",
-          "store_down_since", "networks", "endpoints", "local_endpoints", "hosts", "slim_ports",
-          "counters", "maps"}
+          "store_down_since", "networks", "endpoints", "local_endpoints", "policies", "policy_error",
+          "hosts", "slim_ports", "counters", "maps"}
 
 LISTENER = """
 import socket, sys
@@ -594,7 +594,8 @@ sys.stdin.readline()
     assert sorted((h["name"], h["address"]) for h in status["hosts"]) == [
         ("h1", "192.0.2.1"), ("h2", "192.0.2.2")]
     assert status["slim_ports"] == "61440-61695"
-    assert set(status["maps"]) == {"ports", "listeners", "syns", "endpoints", "published"}
+    assert set(status["maps"]) == {"ports", "listeners", "syns", "endpoints", "published",
+                                   "policy_rules", "policy_cidrs", "policy_subjects"}
     assert all(isinstance(n, int) for n in (*status["maps"].values(), *status["counters"].values()))
     assert status["store_error"] is status["store_down_since"] is None
     assert str(status["pid"]) == lab.verb("daemon", "h1", "pid").stdout.strip()

@@ -10,7 +10,7 @@
 
 #include "slimctl/options.h"
 
-static const char *name, *address, *run_dir;
+static const char *name, *address, *run_dir, *file;
 static bool json, plain;
 static struct option_values ports;
 
@@ -19,6 +19,7 @@ static const struct option_spec own[] = {
     {.name = "address", .value = &address},
     {.name = "plain", .flag = &plain},
     {.name = "port", .values = &ports},
+    {.name = "file", .letter = 'f', .value = &file},
     {},
 };
 static const struct option_spec global[] = {
@@ -29,7 +30,7 @@ static const struct option_spec global[] = {
 
 static int clear(void **state)
 {
-        name = address = run_dir = NULL;
+        name = address = run_dir = file = NULL;
         json = plain = false;
         ports.n = 0;
         return 0;
@@ -84,6 +85,29 @@ static void test_values(void **state)
         assert_false(json);
         assert_int_equal(read_all(WORDS("--address="), &last, &at, problem), WORDS_END);
         assert_string_equal(address, "");
+}
+
+static void test_letters(void **state)
+{
+        static const char *const bad[] = {"-F", "-ff", "-f=x", "-fx", "--f"};
+        char problem[OPTIONS_PROBLEM_MAX];
+        const char *last;
+        int at;
+
+        assert_int_equal(read_all(WORDS("-f", "policies.yaml", "--json"), &last, &at, problem),
+                         WORDS_END);
+        assert_string_equal(file, "policies.yaml");
+        assert_true(json);
+        assert_int_equal(read_all(WORDS("-f", "-"), &last, &at, problem), WORDS_END);
+        assert_string_equal(file, "-");
+        assert_int_equal(read_all(WORDS("--file", "x"), &last, &at, problem), WORDS_END);
+        assert_string_equal(file, "x");
+        for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+                assert_int_equal(read_all(WORDS(bad[i], "y"), &last, &at, problem), WORDS_BAD);
+                assert_non_null(strstr(problem, bad[i]));
+        }
+        assert_int_equal(read_all(WORDS("-f"), &last, &at, problem), WORDS_BAD);
+        assert_string_equal(problem, "option --file needs a value");
 }
 
 static void test_rest(void **state)
@@ -173,6 +197,7 @@ int main(void)
         const struct CMUnitTest tests[] = {
             cmocka_unit_test_setup(test_good, clear),
             cmocka_unit_test_setup(test_values, clear),
+            cmocka_unit_test_setup(test_letters, clear),
             cmocka_unit_test_setup(test_rest, clear),
             cmocka_unit_test_setup(test_bad, clear),
             cmocka_unit_test_setup(test_more_than_once, clear),

@@ -82,6 +82,40 @@ static void test_pairs(void **state)
                                    "c     -\n");
 }
 
+static void test_yaml(void **state)
+{
+        _cleanup_json_ json_t *value = json_loads(
+            "{\"kind\": \"NetworkPolicy\", \"spec\": {\"podSelector\": {\"matchLabels\": "
+            "{\"no\": \"yes\"}}, \"ingress\": [{}, {\"from\": [{\"ipBlock\": {\"cidr\": "
+            "\"::/0\", \"except\": [\"fd00::/8\"]}}], \"ports\": [{\"port\": 80, "
+            "\"name\": \"\\u001b\"}]}], \"egress\": [], \"nested\": [[1, 2], [3]]}}",
+            0, NULL);
+
+        assert_non_null(value);
+        begin();
+        print_yaml(value);
+        assert_string_equal(end(), "kind: \"NetworkPolicy\"\n"
+                                   "spec:\n"
+                                   "  podSelector:\n"
+                                   "    matchLabels:\n"
+                                   "      \"no\": \"yes\"\n"
+                                   "  ingress:\n"
+                                   "    - {}\n"
+                                   "    - from:\n"
+                                   "        - ipBlock:\n"
+                                   "            cidr: \"::/0\"\n"
+                                   "            except:\n"
+                                   "              - \"fd00::/8\"\n"
+                                   "      ports:\n"
+                                   "        - port: 80\n"
+                                   "          name: \"\\u001B\"\n"
+                                   "  egress: []\n"
+                                   "  nested:\n"
+                                   "    - - 1\n"
+                                   "      - 2\n"
+                                   "    - - 3\n");
+}
+
 static void test_empty_table(void **state)
 {
         static const struct print_column columns[] = {{.title = "NAME", .key = "name"}};
@@ -163,9 +197,13 @@ static void test_full_output(void **state)
 int main(void)
 {
         const struct CMUnitTest tests[] = {
-            cmocka_unit_test(test_table),       cmocka_unit_test(test_pairs),
-            cmocka_unit_test(test_empty_table), cmocka_unit_test(test_controls_are_disarmed),
-            cmocka_unit_test(test_fields),      cmocka_unit_test(test_json),
+            cmocka_unit_test(test_table),
+            cmocka_unit_test(test_pairs),
+            cmocka_unit_test(test_yaml),
+            cmocka_unit_test(test_empty_table),
+            cmocka_unit_test(test_controls_are_disarmed),
+            cmocka_unit_test(test_fields),
+            cmocka_unit_test(test_json),
             cmocka_unit_test(test_full_output),
         };
 
