@@ -7,11 +7,10 @@ becomes of connections when a policy or a label changes.
 import contextlib
 import errno
 import json
-import subprocess
 
 import pytest
 
-from conftest import PATIENCE, wait_until
+from conftest import wait_until
 from remote import Moved, Remote
 
 H1, OUTSIDE = "192.0.2.1", "192.0.2.254"
@@ -411,12 +410,11 @@ def test_encapsulated_flows_end(lab, world, apply):
 def test_without_slimd(lab, world, apply):
     """Policies are the kernel's: they are in force whoever has died."""
     apply(policy("web", {"app": "web"}, "reject", ingress=[{"from": app("client")}]))
-    pid = lab.ctl("h1", "status")["pid"]
-    subprocess.run(["kill", "-9", str(pid)], check=True)
+    lab.verb("daemon", "h1", "kill")
     try:
         assert talk(lab, world, "far", "web") == "ok"
         assert talk(lab, world, "stranger", "web") == "ECONNREFUSED"
     finally:
-        lab.verb("slimd", "start", "h1")
+        lab.verb("daemon", "h1", "start")
     assert talk(lab, world, "far", "web") == "ok"
     assert talk(lab, world, "stranger", "web") == "ECONNREFUSED"
