@@ -173,6 +173,7 @@ int cluster_sync(struct slimd *d)
 
         for (int tries = 0; r == 0 && tries < 16 && stack_publish(d) > 0; tries++)
                 r = read_changes(d);
+        (void)mirror_settle(d); /* of networks that are gone, this host's endpoints went */
         if (r == 0)
                 key_step(d);
         return r;

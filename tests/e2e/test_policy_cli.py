@@ -478,6 +478,67 @@ def test_what_changed_meanwhile(lab, containers):
         assert ctl(lab, "endpoint", "label", "far", "app=client", host="h2").returncode == 0
 
 
+def write(lab, name, key, value):
+    path = f"/sys/fs/bpf/slim-lab-{lab.id}/h1/maps/{name}"
+    subprocess.run(["bpftool", "map", "update", "pinned", path, "key", "hex",
+                    *key.hex(" ").split(), "value", "hex", *value.hex(" ").split()], check=True)
+
+
+def test_entries_that_nobody_made(lab, containers):
+    """What no engine could have written is not taken over, and what it would not want goes."""
+    applied(lab, yaml("from-client", FROM_CLIENT))
+    before, ids = policy_maps(lab), identities(lab)
+    one, big, web = (n.to_bytes(4, "little") for n in (1, 0xffffffff, identity(lab, "web")))
+    v4 = bytes(10) + b"\xff\xff"
+
+    def meanwhile():
+        write(lab, "policy_subjects", big, one)
+        write(lab, "policy_subjects", bytes(4), one)
+        write(lab, "policy_subjects", (12345).to_bytes(4, "little"), one)
+        # The prefix 10.9.0.0/16 with a number of another, one that is none, and a new one.
+        prefix = (112).to_bytes(4, "little") + v4
+        taken = next(iter(before["policy_cidrs"].values()))
+        write(lab, "policy_cidrs", prefix + bytes([10, 9, 0, 0]), bytes(taken))
+        write(lab, "policy_cidrs", prefix + bytes([10, 10, 0, 0]), bytes(4))
+        write(lab, "policy_cidrs", prefix + bytes([10, 11, 0, 0]), (4321).to_bytes(4, "little"))
+        for peer in (0x80000000 | 77777, 0x80000000 | 4321, 0x7fffffff, 999):
+            write(lab, "policy_rules", (72).to_bytes(4, "little") + web
+                  + peer.to_bytes(4, "little") + bytes(4), one)
+
+    restart(lab, meanwhile=meanwhile)
+    # Two prefixes had one number: which of them was it? Rules are as they should be in any case.
+    after = policy_maps(lab)
+    assert identities(lab) == ids
+    assert {n: len(after[n]) for n in POLICY_MAPS} == {n: len(before[n]) for n in POLICY_MAPS}
+    assert after["policy_subjects"] == before["policy_subjects"]
+    assert set(after["policy_cidrs"]) == set(before["policy_cidrs"])
+    for words, verdict in [(("client", "web", "80"), "allowed"), (("other", "web", "80"), "drop"),
+                           (("192.0.2.7", "web", "9"), "allowed"),
+                           (("192.0.2.200", "web", "9"), "drop"), (("10.9.0.1", "web"), "drop"),
+                           (("10.11.0.1", "web"), "drop")]:
+        assert check(lab, *words)["verdict"] == verdict, words
+
+
+def test_without_a_store(lab, containers):
+    applied(lab, yaml("from-client", FROM_CLIENT))
+    store = pathlib.Path(f"/run/slim-lab/{lab.id}/store")
+    away = store.with_suffix(".away")
+    store.rename(away)
+    try:
+        one_line(apply(lab, yaml("isolated", ISOLATED)), "cannot write the policies")
+        one_line(ctl(lab, "policy", "rm", "from-client"), "from-client", "cannot remove")
+        one_line(ctl(lab, "endpoint", "label", "web", "app=db"), "cannot label", '"web"')
+        one_line(ctl(lab, "network", "label", "default", "a=b"), "cannot label", '"default"')
+        # What is in force stays in force, and is shown.
+        assert names(lab) == ["default/from-client"]
+        assert check(lab, "other", "web", "80")["verdict"] == "drop"
+    finally:
+        away.rename(store)
+    wait_until(lambda: lab.ctl("h1", "status")["store_error"] is None, "the store to answer")
+    assert names(lab) == ["default/from-client"]
+    assert check(lab, "client", "web", "80")["verdict"] == "allowed"
+
+
 def put(lab, entries):
     """Straight into the store, on no lease; None deletes."""
     with contextlib.closing(sqlite3.connect(f"/run/slim-lab/{lab.id}/store", timeout=PATIENCE,
@@ -601,6 +662,13 @@ def test_a_map_that_takes_nothing(lab, containers):
     # Nobody is let in whose policies are not in the kernel.
     one_line(ctl(lab, "run", "--name", "new", "--", "true"), "new", "Operation not permitted")
     assert "new" not in [e["name"] for e in lab.ctl("h1", "endpoint", "ls")["endpoints"]]
+    # Not even a new slimd ends what runs, or changes what is in force.
+    ids = identities(lab)
+    restart(lab)
+    assert lab.ctl("h1", "status")["policy_error"] == "Operation not permitted"
+    assert policy_maps(lab) == before and identities(lab) == ids
+    assert lab.ctl("h1", "endpoint", "show", "web")["endpoint"]["pids"] > 0
+    one_line(ctl(lab, "run", "--name", "new", "--", "true"), "new", "Operation not permitted")
     # As it was: all is well again.
     applied(lab, yaml("from-client", FROM_CLIENT))
     assert lab.ctl("h1", "status")["policy_error"] is None
