@@ -10,7 +10,7 @@ from slimlab import lab, place, program
 from slimlab.program import between
 from slimlab.system import LabError
 
-from . import compare, programs, report, results, runner, scale, workloads
+from . import compare, profile, programs, report, results, runner, scale, workloads
 
 USAGE = """bench/bench VERB …
 
@@ -36,6 +36,9 @@ USAGE = """bench/bench VERB …
                            something became worse, 2 when they cannot be compared
   programs [--bin DIR]     which of Slim's BPF programs run for a round trip and for a connection, how
                            often and for how long
+  profile WORKLOAD         which functions the server's core is in, on two networks, and where they
+                           differ most
+      [--networks A,B]     (host,slim)   [--rounds N] [--seconds N] [--bin DIR]   as above (10, 2)
   list                     the workloads
 
 docs/bench.md says what is measured and how."""
@@ -72,6 +75,12 @@ def _parser():
     p.add_argument("new")
     p.add_argument("--all", action="store_true")
     verbs.add_parser("programs").add_argument("--bin", metavar="DIR")
+    p = verbs.add_parser("profile")
+    p.add_argument("workloads", metavar="WORKLOAD")
+    p.add_argument("--networks", default="host,slim")
+    p.add_argument("--rounds", type=between(1, 1000), default=10)
+    p.add_argument("--seconds", type=between(1, 3600), default=2)
+    p.add_argument("--bin", metavar="DIR")
     verbs.add_parser("list")
     return parser
 
@@ -102,7 +111,9 @@ def _finish(found, path):
     with open(path, "w", encoding="utf-8") as stream:
         results.write(found, stream)
     print(report.markdown(found), end="")
-    return 0
+    for each in found.get("missing", ()):
+        print(f"bench: {each['key']} is not there: {each['why']}", file=sys.stderr)
+    return 1 if found.get("missing") else 0
 
 
 def _run(args):
@@ -143,6 +154,17 @@ def _programs(args):
     return 0
 
 
+def _profile(args):
+    if len(args.workloads) != 1 or len(args.networks) != 2:
+        raise LabError("a profile is of one workload on two networks")
+    workload = args.workloads[0]
+    build = _prepare(args, ["perf", *workload.programs])
+    found = profile.run(args.networks, workload, args.rounds,
+                        workloads.Settings(args.seconds, build, 100))
+    print(profile.markdown(found, workload), end="")
+    return 0
+
+
 def _list(args):
     for w in workloads.WORKLOADS.values():
         print(f"{w.key:21} {w.group:12} {w.title}{f', {w.rate:,}/s' if w.rate else ''}")
@@ -163,6 +185,6 @@ def main(argv):
             except ValueError as e:
                 parser.error(f"--{option}: {e}")
     verbs = {"run": _run, "scale": _scale, "report": _report, "compare": _compare, "programs": _programs,
-             "list": _list}
+             "profile": _profile, "list": _list}
     return program.run("bench", lambda: verbs[args.verb](args),
                        failure=2 if args.verb == "compare" else 1)

@@ -133,11 +133,19 @@ def header(kind, bed, seconds, within):
 def run(networks, workloads, rounds, within, settings):
     """All of it; the results."""
     measured = []
+    missing = []
     with Bed(networks, settings.build, within) as bed:
         found = {**header("run", bed, settings.seconds, within), "rounds": rounds,
                  "load": settings.load}
         for k, workload in enumerate(workloads, 1):
-            samples = _measure(workload, bed, settings, rounds, f"{k} of {len(workloads)}")
+            try:
+                samples = _measure(workload, bed, settings, rounds, f"{k} of {len(workloads)}")
+            except NoRoom as e:
+                # The others are not lost by it.
+                missing.append({"key": workload.key, "why": str(e)})
+                for one in bed.places.values():
+                    one.end(workload.server.name)
+                continue
             measured.append(_describe(workload, samples, settings))
     progress("")
-    return {**found, "workloads": measured}
+    return {**found, "workloads": measured, "missing": missing}

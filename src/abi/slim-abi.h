@@ -11,7 +11,7 @@
 #include <linux/bpf.h>
 #include <linux/types.h>
 
-#define SLIM_ABI_VERSION 2
+#define SLIM_ABI_VERSION 3
 
 union slim_addr {
         __u8 b[16];
@@ -149,7 +149,8 @@ struct slim_socket {
         __u32 device;      /* SO_BINDTODEVICE: ifindex in the container's namespace; 0: any */
         __u32 port_range;  /* IP_LOCAL_PORT_RANGE, as high << 16 | low; a 0 half: the sysctl's */
         __u16 fastopen;    /* TCP_FASTOPEN of a listener: accepted, without effect */
-        __u16 pad2;
+        __u8 denied;       /* 1: a policy drops what it connects to; it goes nowhere */
+        __u8 pad2;
 };
 
 /* --- ports: what is bound and who listens ----------------------------------------------------- */
@@ -249,7 +250,7 @@ struct slim_tuple {
 /* What a verified SYN said. */
 struct slim_syn {
         __u32 client_endpoint;
-        __u32 server_endpoint;
+        __u32 server_endpoint;       /* 0: a policy has it refused */
         union slim_addr client_addr; /* overlay address of the client; its family is the server's */
         __u16 client_port;           /* virtual */
         __u16 server_port;           /* virtual */
@@ -360,7 +361,14 @@ struct slim_policy_check {
 
 /* --- keys ------------------------------------------------------------------------------------- */
 
-#define SLIM_KEYS 2 /* [0] signs and verifies; [1], the previous one, only verifies */
+/* The key in force signs and verifies, the others verify: the one before it, and the one after it
+ * while hosts are given it. */
+enum {
+        SLIM_KEY_CURRENT = 0,
+        SLIM_KEY_PREVIOUS = 1,
+        SLIM_KEY_NEXT = 2,
+        SLIM_KEYS,
+};
 
 struct slim_key {
         __u64 k[2];  /* SipHash-2-4 key as two little-endian words */
@@ -401,7 +409,9 @@ struct slim_key {
         X(CONNECT_NO_WAY, "connect_no_way")                 \
         X(CONNECT_SCOPED, "connect_scoped")                 \
         X(ENCAP_BAD_HEADER, "encap_bad_header")             \
-        X(ENCAP_NO_WAY, "encap_no_way")
+        X(ENCAP_NO_WAY, "encap_no_way")                     \
+        X(POLICY_EGRESS, "policy_egress")                   \
+        X(POLICY_INGRESS, "policy_ingress")
 
 enum slim_reason {
 #define SLIM_REASON_ENUM(name, text) SLIM_REASON_##name,
@@ -424,6 +434,20 @@ struct slim_config {
  * one's connection with a plain container: the programs mark them, and routing goes by it. */
 #define SLIM_MARK 0x511e
 
+/* --- flows of the encapsulated path ----------------------------------------------------------- */
+
+/*
+ * Whoever began to talk to whom. An ICMP echo has its number for the one port and its type for the
+ * other, such that an answer's key is the question's with its ends exchanged.
+ */
+struct slim_flow_key {
+        union slim_addr from, to;
+        __u32 network;
+        __be16 from_port, to_port;
+        __u8 protocol;
+        __u8 pad[3];
+};
+
 #define SLIM_ASSERT_SIZE(type, size) \
         _Static_assert(sizeof(type) == (size), #type " must be " #size " bytes")
 
@@ -442,6 +466,7 @@ SLIM_ASSERT_SIZE(struct slim_published, 8);
 SLIM_ASSERT_SIZE(struct slim_policy_subject, 4);
 SLIM_ASSERT_SIZE(struct slim_policy_key, 16);
 SLIM_ASSERT_SIZE(struct slim_policy_check, 28);
+SLIM_ASSERT_SIZE(struct slim_flow_key, 44);
 SLIM_ASSERT_SIZE(struct slim_option, SLIM_OPTION_LEN);
 SLIM_ASSERT_SIZE(struct slim_key, 24);
 SLIM_ASSERT_SIZE(struct slim_device, 40);

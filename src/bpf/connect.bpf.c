@@ -18,11 +18,15 @@
  *   another overlay address         EHOSTUNREACH
  *   anything else                   untouched: the host's own stack reaches it
  *
+ * But for itself a container reaches nobody whom its policies keep it from: EPERM, or a SYN that is
+ * answered by nobody, as the policies say.
+ *
  * For a TCP socket of the host's own processes: a Slim endpoint's address as above, with the
  * host's endpoint for the client; every other is the kernel's to route.
  *
  * Not covered: connect() with AF_UNSPEC does not come here, and needs nothing from here.
  */
+#include "policy.h"
 #include "prepare.h"
 
 #include <asm-generic/errno.h>
@@ -168,6 +172,45 @@ static __always_inline enum verdict by_vxlan(struct bpf_sock_addr *ctx, bool v4,
         return refuse(EADDRNOTAVAIL, SLIM_REASON_CONNECT_NO_SOURCE);
 }
 
+/* --- policy ----------------------------------------------------------------------------------- */
+
+/* peer: NULL where it is no endpoint. */
+static __always_inline int egress(const struct slim_endpoint *self,
+                                  const struct slim_endpoint *peer, const struct destination *d)
+{
+        struct slim_policy_check check = {
+            .subject = self ? self->identity : 0,
+            .peer = peer ? peer->identity : 0,
+            .addr = d->addr,
+            .port = d->port,
+            .direction = SLIM_POLICY_EGRESS,
+            .protocol = IPPROTO_TCP,
+        };
+
+        return policy_verdict(&check);
+}
+
+/*
+ * Where a policy drops what it denies, connect() is to take its time in vain, as in a network that
+ * loses the SYN: it goes to a Slim port of this host's loopback device, without the option, and
+ * slim_ingress drops it there.
+ */
+static __always_inline enum verdict denied(struct bpf_sock_addr *ctx, bool v4,
+                                           struct slim_socket *s, struct destination *d, int how)
+{
+        union slim_addr nowhere = addr_v4(bpf_htonl(0x7f000001));
+
+        if (how == SLIM_POLICY_REJECT)
+                return refuse(EPERM, SLIM_REASON_POLICY_EGRESS);
+        count(SLIM_REASON_POLICY_EGRESS);
+        if (!v4 && s->is_host && addr_family(&d->addr) == SLIM_V6)
+                nowhere = addr_v6(0, 0, 0, bpf_htonl(1)); /* it may be of IPv6 alone */
+        s->peer_kind = SLIM_PEER_OVERLAY;
+        s->peer_addr = d->addr;
+        s->denied = 1;
+        return directly(ctx, v4, s, d, &nowhere, 0);
+}
+
 /* --- who connects ----------------------------------------------------------------------------- */
 
 static __always_inline enum verdict find_way(struct bpf_sock_addr *ctx, bool v4,
@@ -179,6 +222,7 @@ static __always_inline enum verdict find_way(struct bpf_sock_addr *ctx, bool v4,
         struct slim_endpoint *peer, *self;
         const union slim_addr *host;
         __u32 endpoint = s->endpoint;
+        int verdict;
 
         if (addr_is_loopback(&d->addr)) {
                 s->peer_kind = SLIM_PEER_LOOPBACK;
@@ -187,9 +231,13 @@ static __always_inline enum verdict find_way(struct bpf_sock_addr *ctx, bool v4,
         if (addr_is_none(addr_of(s->addr, family)))
                 return refuse(ENETUNREACH, SLIM_REASON_CONNECT_NO_ADDRESS);
         peer = bpf_map_lookup_elem(&endpoints, &key);
+        if (!peer && bpf_map_lookup_elem(&prefixes, &prefix))
+                return refuse(EHOSTUNREACH, SLIM_REASON_CONNECT_NO_ENDPOINT);
+        self = bpf_map_lookup_elem(&identities, &endpoint);
+        verdict = egress(self, peer, d);
+        if (verdict != SLIM_POLICY_ALLOWED)
+                return denied(ctx, v4, s, d, verdict);
         if (!peer) {
-                if (bpf_map_lookup_elem(&prefixes, &prefix))
-                        return refuse(EHOSTUNREACH, SLIM_REASON_CONNECT_NO_ENDPOINT);
                 s->peer_kind = SLIM_PEER_OUTSIDE;
                 return UNTOUCHED;
         }
@@ -197,7 +245,6 @@ static __always_inline enum verdict find_way(struct bpf_sock_addr *ctx, bool v4,
                 s->peer_kind = SLIM_PEER_OUTSIDE; /* an address of this very host */
                 return UNTOUCHED;
         }
-        self = bpf_map_lookup_elem(&identities, &endpoint);
         if (!self || !reachable(self->host, peer->host))
                 return refuse(EHOSTUNREACH, SLIM_REASON_CONNECT_NO_WAY);
         if (!(peer->flags & SLIM_ENDPOINT_SLIM))
@@ -221,6 +268,7 @@ static __always_inline enum verdict container_connects(struct bpf_sock_addr *ctx
         int r;
 
         /* The scope would be a device of the host, and the kernel would bind the socket to it. */
+        s->denied = 0;
         if (addr_is_scoped(&d->addr))
                 return refuse(ENETUNREACH, SLIM_REASON_CONNECT_SCOPED);
         r = prepare_connect(ctx, s, sk, &d->addr, !v4);
@@ -244,6 +292,7 @@ static __always_inline enum verdict host_connects(struct bpf_sock_addr *ctx, boo
         const union slim_addr *host;
         struct slim_device *self;
         __u32 *network, id;
+        int verdict;
 
         if (ctx->type != SOCK_STREAM || ctx->protocol != IPPROTO_TCP)
                 return UNTOUCHED;
@@ -255,15 +304,19 @@ static __always_inline enum verdict host_connects(struct bpf_sock_addr *ctx, boo
         if (!peer)
                 return refuse(EHOSTUNREACH, SLIM_REASON_CONNECT_NO_ENDPOINT);
         self = bpf_map_lookup_elem(&host_endpoints, &key.network);
-        if (!self || !(peer->flags & SLIM_ENDPOINT_SLIM) ||
-            addr_is_none(addr_of(self->addr, family)))
+        if (!self || addr_is_none(addr_of(self->addr, family)))
                 return UNTOUCHED;
         id = self->endpoint;
         own = bpf_map_lookup_elem(&identities, &id);
+        verdict = egress(own, peer, d);
+        if (verdict == SLIM_POLICY_REJECT)
+                return refuse(EPERM, SLIM_REASON_POLICY_EGRESS);
+        if (verdict == SLIM_POLICY_ALLOWED && !(peer->flags & SLIM_ENDPOINT_SLIM))
+                return UNTOUCHED;
         host = peer->flags & SLIM_ENDPOINT_LOCAL ? wire_here(peer, family)
                : own                             ? wire(own->host, peer->host, family)
                                                  : 0;
-        if (!host)
+        if (verdict == SLIM_POLICY_ALLOWED && !host)
                 return UNTOUCHED; /* by VXLAN, if at all */
         new.endpoint = self->endpoint;
         new.network = self->network;
@@ -271,6 +324,11 @@ static __always_inline enum verdict host_connects(struct bpf_sock_addr *ctx, boo
         s = bpf_sk_storage_get(&sockets, ctx->sk, &new, BPF_SK_STORAGE_GET_F_CREATE);
         if (!s)
                 return refuse(ENOBUFS, SLIM_REASON_CONNECT_NO_SOURCE);
+        s->denied = 0;
+        if (verdict != SLIM_POLICY_ALLOWED)
+                return denied(ctx, v4, s, d, verdict);
+        if (!host)
+                return UNTOUCHED; /* cannot be: see above */
         s->peer_kind = SLIM_PEER_OVERLAY;
         s->peer_addr = d->addr;
         return directly(ctx, v4, s, d, host, peer->id);

@@ -20,9 +20,12 @@
  * host's stack, and so is a Slim container as far as one of its swapped sockets wants the packet,
  * which makes plain and Slim containers reach each other by TCP.
  *
+ * Policies (flow.h) are asked where the endpoint is that has them: for what leaves a container, for
+ * what is delivered to one, and for what the host itself sends.
+ *
  * IPv4, and IPv6 as far as packet.h understands it; what is not, is dropped and counted.
  */
-#include "packet.h"
+#include "flow.h"
 
 #include <linux/if_packet.h>
 #include <linux/pkt_cls.h>
@@ -124,6 +127,8 @@ static __always_inline int up(struct __sk_buff *skb)
 static __always_inline int deliver(struct __sk_buff *skb, const struct slim_endpoint *to,
                                    const struct packet *p)
 {
+        if (!is_permitted(skb, p, to, SLIM_POLICY_INGRESS))
+                return drop(SLIM_REASON_POLICY_INGRESS);
         if ((to->flags & SLIM_ENDPOINT_HOST) ||
             ((to->flags & SLIM_ENDPOINT_SLIM) && is_for_swapped(skb, p)))
                 return up(skb);
@@ -152,8 +157,8 @@ int slim_from_container(struct __sk_buff *skb)
 {
         __u32 ifindex = skb->ifindex;
         struct slim_device *from = bpf_map_lookup_elem(&devices, &ifindex);
+        struct slim_endpoint *to, *own;
         enum slim_reason reason;
-        struct slim_endpoint *to;
         struct packet p = {};
 
         if (!from)
@@ -163,9 +168,17 @@ int slim_from_container(struct __sk_buff *skb)
                 return drop(reason);
         if (addr_is_scoped(&p.to))
                 return on_link(from, &p);
+        /* A neighbour of another container it is not, whatever it says of its gateway. */
+        if (is_discovery(skb, &p))
+                return drop(SLIM_REASON_ENCAP_SPOOFED);
         if (addr_is_any6(&p.from) ||
             !addr_equal(&p.from, addr_of(from->addr, addr_family(&p.from))))
                 return drop(SLIM_REASON_ENCAP_SPOOFED);
+        own = find(from->network, &p.from);
+        if (!own)
+                return drop(SLIM_REASON_ENCAP_NO_ENDPOINT);
+        if (!is_permitted(skb, &p, own, SLIM_POLICY_EGRESS))
+                return drop(SLIM_REASON_POLICY_EGRESS);
         to = find(from->network, &p.to);
         if (!to)
                 return to_stack(skb, &p);
@@ -177,17 +190,28 @@ int slim_from_container(struct __sk_buff *skb)
 SEC("tc")
 int slim_to_container(struct __sk_buff *skb)
 {
+        __u32 ifindex = skb->ifindex;
+        struct slim_device *device = bpf_map_lookup_elem(&devices, &ifindex);
+        struct slim_endpoint *from, *to;
         enum slim_reason reason;
         struct packet p = {};
 
-        /* The host's own: its processes', or swapped sockets'. Nothing but IP is forwarded. */
-        if (!skb->ingress_ifindex ||
-            (skb->protocol != bpf_htons(ETH_P_IP) && skb->protocol != bpf_htons(ETH_P_IPV6)))
+        /* ARP is the host's own: nothing but IP is forwarded. */
+        if (skb->protocol != bpf_htons(ETH_P_IP) && skb->protocol != bpf_htons(ETH_P_IPV6))
                 return TC_ACT_OK;
         reason = packet_read(skb, &p);
         if (reason != SLIM_REASON_NONE)
-                return drop(reason);
-        return network_of(&p.from) ? drop(SLIM_REASON_ENCAP_SPOOFED) : TC_ACT_OK;
+                return skb->ingress_ifindex ? drop(reason) : TC_ACT_OK;
+        if (skb->ingress_ifindex && network_of(&p.from))
+                return drop(SLIM_REASON_ENCAP_SPOOFED);
+        to = device ? find(device->network, &p.to) : 0;
+        if (!to || (!skb->ingress_ifindex && is_discovery(skb, &p)))
+                return TC_ACT_OK;
+        from = skb->ingress_ifindex ? 0 : find(device->network, &p.from);
+        if (from && !is_permitted(skb, &p, from, SLIM_POLICY_EGRESS))
+                return drop(SLIM_REASON_POLICY_EGRESS);
+        return is_permitted(skb, &p, to, SLIM_POLICY_INGRESS) ? TC_ACT_OK
+                                                              : drop(SLIM_REASON_POLICY_INGRESS);
 }
 
 /* The host that a packet came from by VXLAN. False: by no tunnel. */
@@ -278,5 +302,8 @@ int slim_to_vxlan(struct __sk_buff *skb)
         to = find(*network, &p.to);
         if (!to || (to->flags & SLIM_ENDPOINT_LOCAL))
                 return drop(SLIM_REASON_ENCAP_NO_ENDPOINT);
+        /* What came out of a veth has been asked there. */
+        if (!skb->ingress_ifindex && !is_permitted(skb, &p, from, SLIM_POLICY_EGRESS))
+                return drop(SLIM_REASON_POLICY_EGRESS);
         return tunnel_to(skb, *network, from, to) ? TC_ACT_OK : drop(SLIM_REASON_ENCAP_NO_WAY);
 }

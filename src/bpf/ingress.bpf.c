@@ -3,9 +3,10 @@
  * tc ingress of the underlay device and of lo: is this SYN to a Slim port what it says it is?
  *
  * Looks at TCP SYNs to Slim ports and at nothing else. A SYN whose option is there, well-formed,
- * signed by the cluster key for this very packet and names a local endpoint of the client's own
- * network leaves an entry for sk_lookup (steer.bpf.c) and for accepted() (sockops.bpf.c), and goes
- * up. Every other is dropped here and counted.
+ * signed by the cluster key for this very packet, names a local endpoint of the client's own
+ * network and is allowed by that one's policies leaves an entry for sk_lookup (steer.bpf.c) and for
+ * accepted() (sockops.bpf.c), and goes up. Every other is dropped here and counted, but for one
+ * that a policy rejects: its entry has it refused.
  *
  * Reads from the network header, so the link layer does not matter. Not covered: a SYN in
  * fragments, and one behind extension headers of IPv6 that packet.h does not understand. It leaves
@@ -13,6 +14,7 @@
  */
 #include "option.h"
 #include "packet.h"
+#include "policy.h"
 
 #include <linux/pkt_cls.h>
 #include <linux/tcp.h>
@@ -22,6 +24,7 @@ struct syn_packet {
         struct slim_tuple tuple;
         __u32 tcp_offset; /* from the network header */
         struct tcphdr th;
+        bool refused; /* it goes up to be refused */
 };
 
 static __always_inline bool is_slim_syn(const struct tcphdr *th)
@@ -109,6 +112,21 @@ static __always_inline bool mac_is_good(const struct slim_option *o, const struc
         return false;
 }
 
+static __always_inline int ingress(const struct slim_endpoint *server,
+                                   const struct slim_endpoint *client, const struct slim_syn *syn)
+{
+        struct slim_policy_check check = {
+            .subject = server->identity,
+            .peer = client->identity,
+            .addr = syn->client_addr,
+            .port = syn->server_port,
+            .direction = SLIM_POLICY_INGRESS,
+            .protocol = IPPROTO_TCP,
+        };
+
+        return policy_verdict(&check);
+}
+
 /* SLIM_REASON_SYN_ACCEPTED, or why not. Fills *syn. */
 static __always_inline enum slim_reason judge(const struct slim_option *o,
                                               const struct syn_packet *p, struct slim_syn *syn)
@@ -116,6 +134,7 @@ static __always_inline enum slim_reason judge(const struct slim_option *o,
         __u32 client_id = bpf_ntohl(o->client_endpoint), server_id = bpf_ntohl(o->server_endpoint);
         enum slim_family family = slim_option_family(o);
         struct slim_endpoint *client, *server;
+        int verdict;
 
         if (!mac_is_good(o, p))
                 return SLIM_REASON_SYN_BAD_MAC;
@@ -143,7 +162,14 @@ static __always_inline enum slim_reason judge(const struct slim_option *o,
         syn->client_addr = *addr_of(client->addr, family);
         syn->client_port = bpf_ntohs(o->client_port);
         syn->server_port = bpf_ntohs(o->server_port);
-        return SLIM_REASON_SYN_ACCEPTED;
+        if (syn->peer_kind == SLIM_PEER_LOOPBACK)
+                return SLIM_REASON_SYN_ACCEPTED;
+        verdict = ingress(server, client, syn);
+        if (verdict == SLIM_POLICY_ALLOWED)
+                return SLIM_REASON_SYN_ACCEPTED;
+        if (verdict == SLIM_POLICY_REJECT)
+                syn->server_endpoint = 0;
+        return SLIM_REASON_POLICY_INGRESS;
 }
 
 static __always_inline enum slim_reason check(struct __sk_buff *skb, struct syn_packet *p)
@@ -170,13 +196,14 @@ static __always_inline enum slim_reason check(struct __sk_buff *skb, struct syn_
         if (packet_load(skb, p->tcp_offset + sizeof(struct tcphdr) + at, &o, sizeof(o)) < 0)
                 return SLIM_REASON_SYN_BAD_OPTION;
         reason = judge(&o, p, &syn);
-        if (reason != SLIM_REASON_SYN_ACCEPTED)
+        p->refused = reason == SLIM_REASON_POLICY_INGRESS && !syn.server_endpoint;
+        if (reason != SLIM_REASON_SYN_ACCEPTED && !p->refused)
                 return reason;
         p->tuple.client_port = bpf_ntohs(p->th.source);
         p->tuple.server_port = bpf_ntohs(p->th.dest);
         if (bpf_map_update_elem(&syns, &p->tuple, &syn, BPF_ANY) < 0)
                 return SLIM_REASON_STEER_NO_SYN;
-        return SLIM_REASON_SYN_ACCEPTED;
+        return reason;
 }
 
 SEC("tc")
@@ -189,5 +216,5 @@ int slim_ingress(struct __sk_buff *skb)
                 return TC_ACT_UNSPEC;
         reason = check(skb, &p);
         count(reason);
-        return reason == SLIM_REASON_SYN_ACCEPTED ? TC_ACT_UNSPEC : TC_ACT_SHOT;
+        return reason == SLIM_REASON_SYN_ACCEPTED || p.refused ? TC_ACT_UNSPEC : TC_ACT_SHOT;
 }

@@ -7,7 +7,7 @@
  *   written by slimd      endpoints, identities, prefixes, hosts, devices, host_endpoints, keys,
  *                         published, policy_rules, policy_cidrs, policy_subjects
  *   written by brokers    sockets (a new socket's identity), published (at their end)
- *   written by programs   sockets, ports, listeners, hidden_ports, syns, counters
+ *   written by programs   sockets, ports, listeners, hidden_ports, syns, flows, counters
  */
 #include <linux/bpf.h>
 #include <stdbool.h>
@@ -135,7 +135,8 @@ struct published_map {
 };
 
 /* What policies allow: a subject, its peer, direction, protocol and port. An entry that is in use
- * takes 64 bytes; a subject with 100 rules for 100 identities each has 10,000. */
+ * takes 64 bytes, and up to 64 more where its way parts from others'. A hundred subjects whose
+ * policies have 100 rules for 100 identities each are a million. */
 struct policy_rules_map {
         __uint(type, BPF_MAP_TYPE_LPM_TRIE);
         __uint(map_flags, BPF_F_NO_PREALLOC);
@@ -170,6 +171,15 @@ struct counters_map {
         __type(value, __u64);
 };
 
+/* Flows of the encapsulated path whose answers a policy might deny → when a packet of it was seen
+ * last (bpf_ktime_get_ns()). An LRU: a flood pushes out the oldest. */
+struct flows_map {
+        __uint(type, BPF_MAP_TYPE_LRU_HASH);
+        __uint(max_entries, 65536);
+        __type(key, struct slim_flow_key);
+        __type(value, __u64);
+};
+
 SLIM_MAP(endpoints_map, endpoints);
 SLIM_MAP(identities_map, identities);
 SLIM_MAP(prefixes_map, prefixes);
@@ -186,6 +196,7 @@ SLIM_MAP(published_map, published);
 SLIM_MAP(policy_rules_map, policy_rules);
 SLIM_MAP(policy_cidrs_map, policy_cidrs);
 SLIM_MAP(policy_subjects_map, policy_subjects);
+SLIM_MAP(flows_map, flows);
 SLIM_MAP(counters_map, counters);
 
 #ifndef SLIM_DEFINE_MAPS

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * The verdict of the policies that are compiled into three maps by src/policy/policy-engine.c.
+ * The verdict of the policies that are compiled into three maps by src/policy/policy-compile.c.
  *
  * Subjects say whether any policy selects an identity in a direction; if none does, all is
  * allowed. Rules are in one longest-prefix map, whose every entry allows: for the peer's identity,

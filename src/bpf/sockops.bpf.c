@@ -247,7 +247,8 @@ int slim_sockops(struct bpf_sock_ops *ops)
                 return 1;
         switch (ops->op) {
         case BPF_SOCK_OPS_TCP_CONNECT_CB:
-                if (s->peer_kind == SLIM_PEER_OVERLAY || s->peer_kind == SLIM_PEER_LOOPBACK)
+                if ((s->peer_kind == SLIM_PEER_OVERLAY || s->peer_kind == SLIM_PEER_LOOPBACK) &&
+                    !s->denied)
                         want_headers(ops, true);
                 connecting(ops, s);
                 break;

@@ -16,6 +16,7 @@
  *   to any other        not ours
  */
 #include "addr.h"
+#include "policy.h"
 
 #include <linux/in.h>
 
@@ -241,6 +242,23 @@ static __always_inline bool steer_published(struct bpf_sk_lookup *ctx,
         return assign(ctx, tuple, endpoint, &addr, p->port, false);
 }
 
+/* Do the container's policies let a client of its published port in, who is no endpoint? */
+static __always_inline bool published_is_open(const struct slim_tuple *tuple,
+                                              const struct slim_published *p)
+{
+        __u32 endpoint = p->endpoint;
+        struct slim_endpoint *server = bpf_map_lookup_elem(&identities, &endpoint);
+        struct slim_policy_check check = {
+            .subject = server ? server->identity : 0,
+            .addr = tuple->client_addr,
+            .port = p->port,
+            .direction = SLIM_POLICY_INGRESS,
+            .protocol = IPPROTO_TCP,
+        };
+
+        return policy_verdict(&check) == SLIM_POLICY_ALLOWED;
+}
+
 SEC("sk_lookup")
 int slim_steer(struct bpf_sk_lookup *ctx)
 {
@@ -276,6 +294,10 @@ int slim_steer(struct bpf_sk_lookup *ctx)
         if (!is_slim_port(port)) {
                 p = published_at(&tuple);
                 if (p) {
+                        if (!published_is_open(&tuple, p)) {
+                                count(SLIM_REASON_POLICY_INGRESS);
+                                return SK_DROP;
+                        }
                         if (steer_published(ctx, &tuple, p))
                                 return SK_PASS;
                         count(SLIM_REASON_PUBLISH_NO_LISTENER);
@@ -294,7 +316,8 @@ int slim_steer(struct bpf_sk_lookup *ctx)
         }
         if (steer(ctx, &tuple, syn))
                 return SK_PASS;
-        count(SLIM_REASON_STEER_NO_LISTENER);
+        if (syn->server_endpoint) /* else a policy, and it is counted */
+                count(SLIM_REASON_STEER_NO_LISTENER);
         bpf_map_delete_elem(&syns, &tuple);
         return SK_DROP;
 }

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #pragma once
 /*
- * The insides of the engine, for its three files.
+ * The insides of the engine, for its files.
  *
- *   policy-engine.c   the operations, and what is wanted      writes all but emitted*
+ *   policy-engine.c   the operations: what there is
+ *   policy-compile.c  what is wanted                          writes all but emitted*
  *   policy-flush.c    what is emitted                         writes emitted*, frees entries
  *   policy-explain.c  reads
  *   policy-adopt.c    what an earlier engine emitted          at the beginning, all of it
@@ -27,7 +28,7 @@ struct network {
 };
 
 struct identity {
-        uint32_t id;
+        uint32_t id; /* is the first of these, as in struct cidr: a site sorts both by it */
         size_t refs, local_refs;
         size_t uses; /* rules with its number, wanted or not */
         char *key;   /* NULL: adopted, and nobody asked for it yet; it is in no table but by_id */
@@ -50,8 +51,8 @@ struct identity {
 
 /* A prefix that a policy of some subject names. */
 struct cidr {
-        struct inaddr_prefix prefix;
         uint32_t id;
+        struct inaddr_prefix prefix;
         size_t refs; /* blocks of policies that are compiled */
         size_t uses; /* rules with its id, wanted or not */
         bool emitted;
@@ -79,7 +80,7 @@ struct site {
         enum slim_policy_direction direction;
         bool wants_identities; /* they are what `matched` has, otherwise prefixes or nothing */
         size_t n, allocated;
-        void **matched; /* struct identity or struct cidr, by address */
+        void **matched; /* struct identity or struct cidr, by their number */
 };
 
 struct compiled {
@@ -120,9 +121,25 @@ struct policy_engine {
 };
 
 struct identity *engine_identity(const struct policy_engine *engine, uint32_t id);
-uint32_t engine_wanted_flags(const struct identity *i);
-/* Compiles all policies anew. -ENOMEM. */
+/* 0: no memory. To give one back cannot fail. */
+uint32_t engine_take_number(struct numbers *numbers);
+void engine_give_number(struct numbers *numbers, uint32_t number);
+
+/* An identity is there, and is a peer; it is so no more. */
+void compile_peer(struct policy_engine *engine, struct identity *i);
+void compile_no_peer(struct policy_engine *engine, struct identity *i);
+/* It is on this host, and is a subject; it is so no more. */
+void compile_subject(struct policy_engine *engine, struct identity *i);
+void compile_no_subject(struct policy_engine *engine, struct identity *i);
+/* A policy is there, with its sites; it goes. */
+void compile_policy(struct policy_engine *engine, struct compiled *c);
+void compile_no_policy(struct policy_engine *engine, struct compiled *c);
+/* A network's labels are others than before. */
+void compile_network(struct policy_engine *engine, const struct network *n);
+/* Everything, anew. -ENOMEM. */
 int engine_recompile(struct policy_engine *engine);
+
+uint32_t engine_wanted_flags(const struct identity *i);
 /* Does a site's peer mean this identity? (Of a block: never.) */
 bool engine_peer_matches(const struct compiled *c, const struct policy_peer *peer,
                          const struct identity *i);

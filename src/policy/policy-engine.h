@@ -53,8 +53,8 @@ const struct policy *policy_engine_get(const struct policy_engine *engine, const
 
 /*
  * The labels of a network, which every network has beside kubernetes.io/metadata.name, its name.
- * -EINVAL: that is no network's name, -ENOMEM: nothing happened. They are copied. Dropping them
- * leaves the name.
+ * -EINVAL: that is no network's name, -E2BIG: with it there are more than LABELS_MAX, -ENOMEM:
+ * nothing happened. They are copied. Dropping them leaves the name.
  */
 int policy_engine_put_network(struct policy_engine *engine, const char *network,
                               const struct labels *labels);

@@ -152,25 +152,28 @@ int policy_engine_explain(const struct policy_engine *engine, const struct polic
 char *policy_explanation_format(const struct policy_explanation *e)
 {
         const char *direction = policy_direction_name(e->direction);
-        char *text = NULL;
-        size_t size;
-        FILE *f = open_memstream(&text, &size);
+        const struct policy *p = e->allowed_by;
+        size_t size = 128 + sizeof(p->network) + sizeof(p->name);
+        char *text, *end;
 
-        if (!f)
+        for (size_t i = 0; i < e->n_selecting; i++)
+                size += strlen(e->selecting[i]->network) + strlen(e->selecting[i]->name) +
+                        strlen(", /");
+        text = malloc(size);
+        if (!text)
                 return NULL;
-        if (e->allowed_by)
-                fprintf(f, "allowed by %s/%s %s[%zu]", e->allowed_by->network, e->allowed_by->name,
-                        direction, e->rule);
-        else if (e->n_selecting == 0)
-                fprintf(f, "allowed: no policy selects it for %s", direction);
-        else
-                fprintf(f, "denied (%s): no %s rule allows it of",
-                        e->verdict == SLIM_POLICY_REJECT ? "reject" : "drop", direction);
-        for (size_t i = 0; !e->allowed_by && i < e->n_selecting; i++)
-                fprintf(f, "%s %s/%s", i ? "," : "", e->selecting[i]->network,
-                        e->selecting[i]->name);
-        if (fclose(f) == 0)
+        if (p) {
+                sprintf(text, "allowed by %s/%s %s[%zu]", p->network, p->name, direction, e->rule);
                 return text;
-        free(text);
-        return NULL;
+        }
+        if (e->n_selecting == 0) {
+                sprintf(text, "allowed: no policy selects it for %s", direction);
+                return text;
+        }
+        end = text + sprintf(text, "denied (%s): no %s rule allows it of",
+                             e->verdict == SLIM_POLICY_REJECT ? "reject" : "drop", direction);
+        for (size_t i = 0; i < e->n_selecting; i++)
+                end += sprintf(end, "%s %s/%s", i ? "," : "", e->selecting[i]->network,
+                               e->selecting[i]->name);
+        return text;
 }

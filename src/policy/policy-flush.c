@@ -39,11 +39,11 @@
  *   of the prefix that it comes to are exactly those of after (a new one's are put in 3, and before
  *   that it had none, by 1; one that stays has lost its old rules in 6).
  *
- *   So the part of prefixes is always that of before, that of after, or, for an address that stays
- *   with its prefix, both together or what they share on top of the after. The old rules of a
- * prefix that stays go in 6, when all that is wanted instead is there but for addresses that are
- * still with a prefix that goes, whose rules are those of before until they leave it. Nothing that
- *   allowed a flow before is gone before what allows it after is reached: (1).
+ *   So the part of prefixes is, for an address that moves, that of before and then that of after;
+ *   for one that stays, that of before until 5, both together until 6, and then that of after. It
+ *   never allows what neither does: (2). What it loses, in 4, 6 or 7, it loses when whatever allows
+ *   the flow after is there: the rules of peers since 3, those of the prefix that the address comes
+ *   to, or stays with, since 3 or 5: (1).
  *
  * Putting all rules first and dropping all last, as one would think, breaks (2): 10.0.0.0/8 with
  * the exception 10.1.0.0/16, as a new rule for 10.0.0.0/8 when that prefix is there and the
@@ -54,6 +54,10 @@
  * closes does so at 8, when all that it will allow is there and prefixes are as they will be. A
  * subject without endpoints here has no flows to speak of; it goes last, after its rules, so that
  * whatever still comes is denied.
+ *
+ * What this does not cover: a verdict is up to five lookups, and one that is under way while steps
+ * pass may find an address's prefix as it was and the prefix's rules as they are. That is a packet
+ * within microseconds of the change, judged by neither of the two.
  */
 #include "policy-engine-parts.h"
 

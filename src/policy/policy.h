@@ -8,8 +8,8 @@
  * policy-yaml.h made of a file: there is one decoder. It takes what Kubernetes' API server takes,
  * and refuses what that refuses and every field that it does not know. It is stricter in this:
  *
- *   spec has to be there; an element of a list cannot be null; a prefix with bits set behind its
- *   length and an IPv4 prefix in IPv6's notation are refused (as the API server does where
+ *   spec has to be there; an element of a list and a label cannot be null; a prefix with bits set
+ * behind its length and an IPv4 prefix in IPv6's notation are refused (as the API server does where
  *   StrictIPCIDRValidation is on); and there are the bounds below.
  */
 #include <jansson.h>
@@ -28,7 +28,8 @@
 /* What a refused connection sees: "drop" (nothing, the default) or "reject". */
 #define POLICY_DENY_ANNOTATION "slim.io/deny"
 
-#define POLICY_NAME_MAX 253
+#define POLICY_NAME_MAX        253
+#define POLICY_ANNOTATIONS_MAX (256U << 10) /* bytes of keys and values, as in Kubernetes */
 /*
  * How many entries one policy can take in the maps, for each of its subjects and each identity or
  * prefix that a selector or block stands for: of every rule, its peers (an ipBlock counts as one

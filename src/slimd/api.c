@@ -39,6 +39,8 @@ static const struct {
     {"Policy.Show", api_policy_show},
     {"Policy.Remove", api_policy_remove},
     {"Policy.Check", api_policy_check},
+    {"Key.Show", api_key_show},
+    {"Key.Rotate", api_key_rotate},
     {"Status", api_status},
 };
 

@@ -49,6 +49,8 @@ int api_endpoint_list(struct api_call *call);
 int api_endpoint_show(struct api_call *call);
 int api_endpoint_label(struct api_call *call);
 int api_connection_list(struct api_call *call);
+int api_key_show(struct api_call *call);
+int api_key_rotate(struct api_call *call);
 int api_policy_apply(struct api_call *call);
 int api_policy_list(struct api_call *call);
 int api_policy_show(struct api_call *call);

@@ -5,11 +5,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/random.h>
 
 #include "../basic/alloc.h"
 #include "../basic/log.h"
 #include "host.h"
+#include "key.h"
 #include "local.h"
 #include "mirror.h"
 #include "policy.h"
@@ -107,7 +107,6 @@ static int load_all(struct slimd *d)
         return host_nat_update(d);
 }
 
-static int make_key(struct slimd *d);
 static int on_store(sd_event_source *s, int fd, uint32_t events, void *userdata);
 
 static int watch_store(struct slimd *d)
@@ -137,7 +136,7 @@ static int reopen_store(struct slimd *d)
                 return r == -ENOENT ? -EIDRM : r;
         r = watch_store(d);
         if (r >= 0)
-                r = make_key(d);
+                r = key_make(d);
         if (r >= 0)
                 r = load_all(d);
         if (r < 0)
@@ -175,6 +174,8 @@ int cluster_sync(struct slimd *d)
         for (int tries = 0; r == 0 && tries < 16 && stack_publish(d) > 0; tries++)
                 r = read_changes(d);
         (void)mirror_settle(d); /* of networks that are gone, this host's endpoints went */
+        if (r == 0)
+                key_step(d);
         return r;
 }
 
@@ -260,26 +261,6 @@ static int on_timer(sd_event_source *s, uint64_t usec, void *userdata)
         return 0;
 }
 
-/* The first slimd of a cluster makes its key. */
-static int make_key(struct slimd *d)
-{
-        uint64_t k[2];
-        char value[128];
-        struct store_compare absent = {.key = STORE_KEY};
-        struct store_op op = {.key = STORE_KEY, .value = value};
-        int r;
-
-        r = store_get(d->store, STORE_KEY, NULL, NULL);
-        if (r != -ENOENT)
-                return r;
-        if (getrandom(k, sizeof(k), 0) != sizeof(k))
-                return -errno;
-        snprintf(value, sizeof(value), "{\"epoch\":1,\"key\":\"%016llx%016llx\"}",
-                 (unsigned long long)k[0], (unsigned long long)k[1]);
-        r = store_transaction(d->store, &absent, 1, &op, 1, NULL);
-        return r == -EAGAIN ? 0 : r; /* another was first */
-}
-
 /* Whose this host's name is in the store. -ENOENT: nobody's. */
 static int get_host(struct slimd *d, struct host *ret)
 {
@@ -347,7 +328,7 @@ int cluster_start(struct slimd *d)
 {
         int r;
 
-        r = make_key(d);
+        r = key_make(d);
         if (r == 0)
                 r = load_all(d);
         if (r == 0)

@@ -27,6 +27,7 @@
 #include "host.h"
 #include "local.h"
 #include "policy.h"
+#include "revoke.h"
 #include "slimd.h"
 
 #define STATE_DIR "/var/lib/slim" /* of the store that nobody named */
@@ -282,6 +283,8 @@ static int start(struct slimd *d)
         if (r == 0)
                 r = policy_start(d);
         if (r == 0)
+                r = revoke_start(d);
+        if (r == 0)
                 r = host_attach(d);
         if (r == 0)
                 r = local_load(d);
@@ -387,6 +390,7 @@ int main(int argc, char **argv)
         local_forget_all(&d);
         cluster_stop(&d);
         policy_stop(&d);
+        revoke_stop(&d);
         if (d.dp)
                 datapath_free(d.dp);
         if (d.nl)

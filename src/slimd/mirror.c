@@ -9,9 +9,11 @@
 #include "../basic/log.h"
 #include "../shared/rpc.h"
 #include "host.h"
+#include "key.h"
 #include "local.h"
 #include "policy.h"
 #include "publish.h"
+#include "revoke.h"
 #include "stack.h"
 
 /* --- maps ------------------------------------------------------------------------------------- */
@@ -88,6 +90,8 @@ void mirror_forget_endpoint(struct slimd *d, const struct endpoint *e)
 
 void mirror_drop_endpoint(struct slimd *d, struct endpoint *e)
 {
+        if (mirror_is_local(d, e))
+                d->policy_moved = true;
         mirror_forget_endpoint(d, e);
         policy_forget(d, e);
         model_drop_endpoint(&d->model, e);
@@ -141,7 +145,12 @@ int mirror_settle(struct slimd *d)
                 write_pending(d);
                 r = policy_flush(d);
         }
-        return r == 0 && d->loaded ? policy_taken_over(d) : r;
+        if (r == 0 && d->loaded)
+                r = policy_taken_over(d);
+        if (d->policy_moved)
+                revoke_soon(d);
+        d->policy_moved = false;
+        return r;
 }
 
 static struct slim_prefix_key prefix_key(const struct inaddr_prefix *p)
@@ -369,34 +378,6 @@ static int apply_endpoint(struct slimd *d, const char *id_text, const char *valu
         return 0;
 }
 
-/* The key that signs and verifies, and the one before it, which still verifies. */
-static int apply_key(struct slimd *d, const char *value)
-{
-        struct slim_key key = {}, old = {};
-        _cleanup_json_ json_t *j = NULL;
-        const char *hex;
-        uint32_t first = 0, second = 1;
-        json_int_t epoch;
-        int fd = datapath_map_fd(d->dp, DATAPATH_KEYS);
-
-        if (!value)
-                return 0; /* keep what we have */
-        j = json_loads(value, 0, NULL);
-        if (!j || json_unpack(j, "{s:I, s:s}", "epoch", &epoch, "key", &hex) < 0 || epoch < 1 ||
-            epoch > UINT32_MAX || strlen(hex) != 32 ||
-            sscanf(hex, "%16llx%16llx", (unsigned long long *)&key.k[0],
-                   (unsigned long long *)&key.k[1]) != 2)
-                return -EBADMSG;
-        key.epoch = (uint32_t)epoch;
-        if (bpf_map_lookup_elem(fd, &first, &old) < 0)
-                return -errno;
-        if (old.epoch == key.epoch && memcmp(old.k, key.k, sizeof(key.k)) == 0)
-                return 0;
-        if (old.epoch && bpf_map_update_elem(fd, &second, &old, BPF_ANY) < 0)
-                return -errno;
-        return bpf_map_update_elem(fd, &first, &key, BPF_ANY) < 0 ? -errno : 0;
-}
-
 void mirror_apply(struct slimd *d, const struct store_entry *e)
 {
         static const struct {
@@ -411,7 +392,7 @@ void mirror_apply(struct slimd *d, const struct store_entry *e)
         int r = 0;
 
         if (strcmp(e->key, STORE_KEY) == 0)
-                r = apply_key(d, e->value);
+                r = key_apply(d, e->value);
         for (size_t i = 0; i < ARRAY_SIZE(kinds); i++) {
                 size_t len = strlen(kinds[i].prefix);
 

@@ -16,7 +16,10 @@
  *
  * Of the members with and without a 6 at least one pair is there: IPv6's and IPv4's.
  *
- *     slim/key                       {"epoch", "key"}: the cluster key of the SYN option
+ *     slim/key                       {"epoch", "key", "next"}: the cluster key of the SYN option,
+ *                                    and the next one while there is one
+ *     slim/keys/NAME                 the epoch of the next key that a host verifies by
+ *                                                                     on the host's lease
  *     slim/policies/NETWORK/NAME     a NetworkPolicy, as policy_to_json() writes it
  */
 #include <jansson.h>
@@ -39,6 +42,7 @@
 #define STORE_BLOCKS          STORE_PREFIX "blocks/"
 #define STORE_NETWORK_COUNTER STORE_PREFIX "counters/network"
 #define STORE_KEY             STORE_PREFIX "key"
+#define STORE_KEYS            STORE_PREFIX "keys/"
 #define STORE_POLICIES        STORE_PREFIX "policies/"
 
 struct network {

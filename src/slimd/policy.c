@@ -36,14 +36,16 @@ struct policy_past {
 
 /* --- the maps --------------------------------------------------------------------------------- */
 
-static int put(const struct slimd *d, enum datapath_map map, const void *key, const void *value)
+static int put(struct slimd *d, enum datapath_map map, const void *key, const void *value)
 {
+        d->policy_moved = true;
         return bpf_map_update_elem(datapath_map_fd(d->dp, map), key, value, BPF_ANY) < 0 ? -errno
                                                                                          : 0;
 }
 
-static int drop(const struct slimd *d, enum datapath_map map, const void *key)
+static int drop(struct slimd *d, enum datapath_map map, const void *key)
 {
+        d->policy_moved = true;
         if (bpf_map_delete_elem(datapath_map_fd(d->dp, map), key) < 0 && errno != ENOENT)
                 return -errno;
         return 0;
@@ -340,6 +342,8 @@ int policy_identify(struct slimd *d, struct endpoint *e)
 
 void policy_identified(struct slimd *d, struct endpoint *e)
 {
+        if (e->replaced)
+                d->policy_moved = true;
         unref(d, &e->replaced, e->replaced_local);
 }
 

@@ -7,10 +7,10 @@
  *     model.h     what the cluster looks like         cluster.h   the store: opened and watched
  *     mirror.h    an entry of it → model, maps        registry.h  what slimd writes into it
  *     address.h   who gets which address              local.h     the containers of this host
- *     policy.h    network policies → maps
- *     supervise.h their brokers                       publish.h   their ports at the host's
- * addresses stack.h     the host's own endpoints            api.h       the socket that clients
- * call
+ *     policy.h    network policies → maps             revoke.h    … → open connections
+ *     supervise.h their brokers                       publish.h   their ports at the
+ *     host's addresses            stack.h     the host's own endpoints
+ *     key.h       the cluster key  api.h      the socket that clients call
  */
 #include <stdbool.h>
 #include <stdint.h>
@@ -65,6 +65,12 @@ struct slimd {
         struct policy_past *past; /* what an earlier slimd left in the policy maps; NULL: gone */
         bool loaded;              /* the maps have nothing that the store does not have */
         int policy_error;         /* why the policy maps are not as they should be, or 0 */
+        bool policy_moved;        /* open connections are to be looked at (revoke.h) */
+        sd_event_source *revoke_timer;
+        unsigned int revoke_rounds; /* how often that is still to be done */
+
+        uint32_t key_epoch; /* of the cluster's key, as the store has it; 0: not known yet */
+        bool key_rotating;  /* there is a next one */
 
         int stack_error; /* why this host is no endpoint of some network; 0: it is of all */
 

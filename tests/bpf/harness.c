@@ -159,6 +159,7 @@ void harness_reset(struct slim_bpf *skel)
         clear(skel->maps.policy_rules);
         clear(skel->maps.policy_cidrs);
         clear(skel->maps.policy_subjects);
+        clear(skel->maps.flows);
         for (uint32_t i = 0; i < SLIM_KEYS; i++)
                 harness_put(skel->maps.keys, &i, &none);
         for (uint32_t i = 0; i < bpf_map__max_entries(skel->maps.hidden_ports); i++) {

@@ -54,6 +54,7 @@ static void endpoint(uint32_t id, uint32_t network, const char *addr, uint32_t f
             .id = id,
             .network = network,
             .flags = flags | SLIM_ENDPOINT_SLIM,
+            .identity = 100 + id,
         };
 
         harness_addrs(e.addr, addr);
@@ -789,6 +790,15 @@ static void test_keys(void **state)
         /* One that is all zeros and in force does count. */
         set_key(1, zero_key, 1);
         accepted(&zero);
+
+        /* While hosts are given the next one, whoever has it already may sign by it. */
+        set_key(SLIM_KEY_CURRENT, key_now, 2);
+        set_key(SLIM_KEY_PREVIOUS, key_before, 1);
+        dropped(&wrong, SLIM_REASON_SYN_BAD_MAC);
+        set_key(SLIM_KEY_NEXT, key_wrong, 3);
+        accepted(&wrong);
+        accepted(&now);
+        accepted(&before);
 }
 
 /* --- who, and to whom ------------------------------------------------------------------------- */
@@ -872,6 +882,89 @@ static void test_loopback(void **state)
 
                 assert_int_equal(accepted(&p).peer_kind, SLIM_PEER_OVERLAY);
         }
+}
+
+/* --- policies --------------------------------------------------------------------------------- */
+
+static void subject(uint32_t id, uint32_t flags)
+{
+        struct slim_policy_subject s = {.flags = flags};
+        uint32_t identity = 100 + id;
+
+        harness_put(skel->maps.policy_subjects, &identity, &s);
+}
+
+static void allow(uint32_t server, uint32_t peer, uint16_t port)
+{
+        struct slim_policy_key key = {
+            .prefixlen = SLIM_POLICY_BITS_PORT,
+            .subject = 100 + server,
+            .peer = peer,
+            .direction = SLIM_POLICY_INGRESS,
+            .protocol = IPPROTO_TCP,
+            .be_port = htons(port),
+        };
+        uint32_t one = 1;
+
+        harness_put(skel->maps.policy_rules, &key, &one);
+}
+
+static void test_policy(void **state)
+{
+        const uint32_t ingress = SLIM_POLICY_SELECTED << SLIM_POLICY_INGRESS;
+        struct slim_prefix_key cidr = {.prefixlen = 128, .addr = harness_addr("10.1.0.5")};
+        struct packet p = good(), local = between(LOCAL, SERVER, "192.0.2.8");
+        uint32_t id = 3;
+
+        /* The client's own policies, and the server's for what it begins, are not asked here. */
+        subject(CLIENT, SLIM_POLICY_SELECTED << SLIM_POLICY_EGRESS);
+        subject(SERVER, SLIM_POLICY_SELECTED << SLIM_POLICY_EGRESS);
+        accepted(&p);
+
+        subject(SERVER, ingress);
+        dropped(&p, SLIM_REASON_POLICY_INGRESS);
+        allow(SERVER, 100 + CLIENT, 0x0051); /* another port */
+        dropped(&p, SLIM_REASON_POLICY_INGRESS);
+        allow(SERVER, 100 + CLIENT, 0x0050);
+        accepted(&p);
+        dropped(&local, SLIM_REASON_POLICY_INGRESS); /* another client */
+        allow(SERVER, 0, 0x0050);
+        accepted(&local);
+
+        /* By its overlay address, and not by that of its host. */
+        setup(NULL);
+        subject(SERVER, ingress | SLIM_POLICY_CIDRS << SLIM_POLICY_INGRESS);
+        harness_put(skel->maps.policy_cidrs, &cidr, &id);
+        dropped(&p, SLIM_REASON_POLICY_INGRESS);
+        allow(SERVER, SLIM_POLICY_CIDR | id, 0x0050);
+        accepted(&p);
+        dropped(&local, SLIM_REASON_POLICY_INGRESS);
+}
+
+/* It goes up to find nobody, so that the client is told. */
+static void test_policy_rejects(void **state)
+{
+        struct packet p = good();
+        struct slim_syn syn;
+
+        subject(SERVER, (SLIM_POLICY_SELECTED | SLIM_POLICY_REJECTS) << SLIM_POLICY_INGRESS);
+        assert_int_equal(run(&p), TC_ACT_UNSPEC);
+        harness_counted(skel, SLIM_REASON_POLICY_INGRESS);
+        assert_true(take_entry(&p, &syn));
+        assert_int_equal(syn.server_endpoint, 0);
+        /* What is not signed is not told anything. */
+        p.options[p.options_len - 1] ^= 1;
+        dropped(&p, SLIM_REASON_SYN_BAD_MAC);
+}
+
+/* A container and itself are nobody's business. */
+static void test_policy_and_loopback(void **state)
+{
+        struct packet p = between(SERVER, SERVER, "127.0.0.1");
+
+        subject(SERVER, (SLIM_POLICY_SELECTED << SLIM_POLICY_INGRESS) |
+                            (SLIM_POLICY_SELECTED << SLIM_POLICY_EGRESS));
+        assert_int_equal(accepted(&p).peer_kind, SLIM_PEER_LOOPBACK);
 }
 
 /* --- what is not looked at -------------------------------------------------------------------- */
@@ -1049,6 +1142,9 @@ int main(void)
             TEST(test_keys),
             TEST(test_endpoints),
             TEST(test_loopback),
+            TEST(test_policy),
+            TEST(test_policy_rejects),
+            TEST(test_policy_and_loopback),
             TEST(test_every_flag),
             TEST(test_data),
             TEST(test_other_ports),

@@ -43,6 +43,8 @@ struct port {
         struct slim_binding binding[SLIM_BINDINGS];
 };
 
+#define IDENTITY 21 /* the server's */
+
 static struct slim_bpf *skel;
 
 /* --- the table of ports and its sockets ------------------------------------------------------- */
@@ -152,6 +154,7 @@ static void server_at(const char *addr)
             .id = SERVER,
             .network = 7,
             .flags = SLIM_ENDPOINT_SLIM | SLIM_ENDPOINT_LOCAL,
+            .identity = IDENTITY,
         };
 
         harness_addrs(e.addr, addr);
@@ -256,6 +259,27 @@ static void reaches_nobody(const struct slim_tuple *t, uint8_t kind)
         assert_true(cookie == 0);
         harness_counted(skel, SLIM_REASON_STEER_NO_LISTENER);
         assert_false(has_entry(t));
+}
+
+/* A policy rejects it (ingress.bpf.c, which has counted it): there is no listener for it. */
+static void test_refused(void **state)
+{
+        uint64_t listener = listen_on(0, "0.0.0.0", DUAL), cookie;
+        struct slim_tuple t = usual();
+        struct slim_syn syn = {
+            .client_endpoint = CLIENT,
+            .client_addr = harness_addr("10.1.0.5"),
+            .client_port = 4711,
+            .server_port = VIRTUAL_PORT,
+            .peer_kind = SLIM_PEER_OVERLAY,
+        };
+
+        reaches(&t, SLIM_PEER_OVERLAY, listener);
+        harness_put(skel->maps.syns, &t, &syn);
+        assert_int_equal(look_up(&t, IPPROTO_TCP, &cookie), SK_DROP);
+        assert_true(cookie == 0);
+        harness_counted(skel, SLIM_REASON_NONE);
+        assert_false(has_entry(&t));
 }
 
 static void passes(const struct slim_tuple *t, uint32_t protocol)
@@ -848,6 +872,36 @@ static void test_published_port(void **state)
         drops(&t, SLIM_REASON_STEER_NO_SYN);
 }
 
+/* A client who is no endpoint is its address to policies, and the port is the container's. */
+static void test_published_policy(void **state)
+{
+        uint64_t listener = listen_on(0, "::", DUAL);
+        struct slim_policy_subject subject = {
+            .flags = (SLIM_POLICY_SELECTED | SLIM_POLICY_CIDRS) << SLIM_POLICY_INGRESS,
+        };
+        struct slim_prefix_key cidr = {.prefixlen = 96 + 24, .addr = harness_addr("192.0.2.0")};
+        struct slim_policy_key rule = {
+            .prefixlen = SLIM_POLICY_BITS_PORT,
+            .subject = IDENTITY,
+            .peer = SLIM_POLICY_CIDR | 4,
+            .direction = SLIM_POLICY_INGRESS,
+            .protocol = IPPROTO_TCP,
+            .be_port = htons(VIRTUAL_PORT),
+        };
+        struct slim_tuple t = from_outside("192.0.2.7", "192.0.2.8");
+        uint32_t identity = IDENTITY, id = 4, one = 1;
+
+        publish("0.0.0.0", PUBLISHED, SERVER, VIRTUAL_PORT);
+        harness_put(skel->maps.policy_subjects, &identity, &subject);
+        drops(&t, SLIM_REASON_POLICY_INGRESS);
+        harness_put(skel->maps.policy_cidrs, &cidr, &id);
+        drops(&t, SLIM_REASON_POLICY_INGRESS);
+        harness_put(skel->maps.policy_rules, &rule, &one);
+        finds("192.0.2.7", "192.0.2.8", listener);
+        t = from_outside("192.0.3.7", "192.0.2.8");
+        drops(&t, SLIM_REASON_POLICY_INGRESS);
+}
+
 /* A wildcard has no overlay address in it; one that is published by itself is itself. */
 static void test_published_not_in_overlay(void **state)
 {
@@ -982,6 +1036,7 @@ int main(void)
             TEST(test_kind_decides),
             TEST(test_underlay_v6),
             TEST(test_no_syn),
+            TEST(test_refused),
             TEST(test_gone),
             TEST(test_hidden),
             TEST(test_others),
@@ -996,6 +1051,7 @@ int main(void)
             TEST(test_kernel_group),
             TEST(test_published_addresses),
             TEST(test_published_port),
+            TEST(test_published_policy),
             TEST(test_published_not_in_overlay),
             TEST(test_published_binding),
             TEST(test_published_v6only),

@@ -325,6 +325,28 @@ def test_scale(tmp_path):
     assert bench("compare", path, path).returncode == 2
 
 
+def test_profile(tmp_path):
+    """A container's system calls pass its filter, and a host's do not."""
+    took = subprocess.run(["perf", "record", "-q", "-a", "-e", "cpu-clock", "-o", tmp_path / "perf.data",
+                           "sleep", "0.1"], stdin=subprocess.DEVNULL, capture_output=True, text=True)
+    if took.returncode != 0:
+        pytest.skip(f"perf takes no samples here: {took.stderr.strip()[-100:]}")
+    done = bench("profile", "rr_one_core", "--rounds", "2", "--seconds", "1")
+    assert done.returncode == 0, done.stderr
+    rows = [[cell.strip(" `") for cell in line.split("|")[1:-1]]
+            for line in done.stdout.splitlines() if line.startswith("|")]
+    assert rows[0] == ["function", "host", "slim", "slim - host"]
+    assert rows[2][0] == "all" and len(rows) == 3 + 25
+    for name, host, slim, _ in rows[2:]:
+        assert all(float(n.replace(",", "")) >= 0 for n in (host, slim)), name
+
+
+@pytest.mark.parametrize("words", [["nonsense"], ["rr,connect"], ["rr", "--networks", "host"]])
+def test_profile_of_what(words):
+    done = bench("profile", *words)
+    assert done.returncode in (1, 2) and len(done.stderr.splitlines()) == 1
+
+
 def test_programs():
     """On an open connection a packet costs one look at it when it arrives, and nothing else runs."""
     done = bench("programs")

@@ -165,7 +165,7 @@ def test_a_file_and_its_refusals_with_their_places(lab, containers, tmp_path):
             "  - ports:\n    - port: 70000\n", "65535", place=(8, 13))
     refused(HEAD + "metadata:\n  name: Bad_Name\nspec: {podSelector: {}}\n", "Bad_Name",
             place=(4, 9))
-    refused(HEAD + "metadata:\n  name: x\nspec: {podSelector: {}\n", place=(6, 1))
+    refused(HEAD + "metadata:\n  name: x\nspec: {podSelector: {}\n", place=(5, 7))
     refused("kind: Pod\n", place=None)
     refused(HEAD + "metadata: &a {name: x}\nspec: {podSelector: {}}\n", place=(3, 11))
     # The second of two is bad: the first is not applied either.

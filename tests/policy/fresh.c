@@ -30,7 +30,8 @@ static uint32_t translate(const struct world *w, const struct maps *maps, const 
                 if (!(number & SLIM_POLICY_CIDR) || c->id != (number & ~SLIM_POLICY_CIDR))
                         continue;
                 HASH_FIND(hh, fresh->maps.cidrs, &c->key, sizeof(c->key), other);
-                assert_non_null(other);
+                if (!other)
+                        break;
                 return SLIM_POLICY_CIDR | other->id;
         }
         assert_int_equal(number, 0);
@@ -54,7 +55,6 @@ void fresh_assert_same(const struct world *w, const struct maps *maps, const str
                 const struct maps_subject *other;
 
                 HASH_FIND(hh, fresh->maps.subjects, &identity, sizeof(identity), other);
-                assert_non_null(other);
-                assert_int_equal(s->flags, other->flags);
+                assert_true(other && s->flags == other->flags);
         }
 }

@@ -188,13 +188,13 @@ bool maps_have_rule(const struct maps *maps, const struct slim_policy_key *key)
 /* Any entry that is a prefix of the question: longest or not, they all say the same. */
 static bool has_rule(const struct maps *maps, const struct slim_policy_check *c, uint32_t peer)
 {
-        struct slim_policy_key key = {
-            .prefixlen = SLIM_POLICY_BITS_PEER,
-            .subject = c->subject,
-            .peer = peer,
-            .direction = c->direction,
-        };
+        struct slim_policy_key key;
 
+        memset(&key, 0, sizeof(key));
+        key.prefixlen = SLIM_POLICY_BITS_PEER;
+        key.subject = c->subject;
+        key.peer = peer;
+        key.direction = c->direction;
         if (find_rule(maps, &key))
                 return true;
         key.protocol = c->protocol;

@@ -131,6 +131,21 @@ static void test_references(void **state)
         assert_int_equal(policy_engine_identity_unref(engine, 99, false), -ENOENT);
 }
 
+static void test_many_labels(void **state)
+{
+        char problem[LABEL_PROBLEM_MAX], key[16];
+        struct labels l = {};
+
+        for (unsigned int i = 0; i < LABELS_MAX; i++) {
+                if (i == LABELS_MAX - 1)
+                        assert_int_equal(policy_engine_put_network(engine, "blue", &l), 0);
+                snprintf(key, sizeof(key), "k%u", i);
+                assert_int_equal(labels_add(&l, key, "", problem), 0);
+        }
+        assert_int_equal(policy_engine_put_network(engine, "blue", &l), -E2BIG);
+        labels_clear(&l);
+}
+
 static void test_refusals(void **state)
 {
         struct named_port ports[POLICY_NAMED_PORTS_MAX + 1];
@@ -222,6 +237,7 @@ static void test_peers(void **state)
 static void test_blocks(void **state)
 {
         uint32_t a = ref_identity(engine, "default", "app=a", "", true);
+        struct policy_engine_stats stats;
 
         put_policy(engine, "p",
                    "{'podSelector': {}, 'egress': [{'to': [{'ipBlock': {'cidr': '::/0',"
@@ -229,6 +245,9 @@ static void test_blocks(void **state)
                    "'except': ['10.1.0.0/16']}}], 'ports': [{'port': 80}]}]}");
         /* ::/0, fd00::/8, 10/8, 10.1/16 and, so that ::/0 is not IPv4's, 0.0.0.0/0; two rules. */
         assert_int_equal(flush(engine, &maps), 5 + 2 + 1);
+        policy_engine_stats(engine, &stats);
+        assert_int_equal(stats.cidrs, 5);
+        assert_int_equal(stats.rules, 2);
         assert_true(may_leave(&maps, a, 0, "2001:db8::1", 1));
         assert_false(may_leave(&maps, a, 0, "fd00::1", 1));
         assert_true(may_leave(&maps, a, 0, "10.0.0.1", 80));
@@ -337,9 +356,10 @@ int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
         static const struct CMUnitTest tests[] = {
-            TEST(test_numbers),  TEST(test_reuse),      TEST(test_back),   TEST(test_references),
-            TEST(test_refusals), TEST(test_ports),      TEST(test_peers),  TEST(test_blocks),
-            TEST(test_networks), TEST(test_increments), TEST(test_reject),
+            TEST(test_numbers),    TEST(test_reuse),      TEST(test_back),
+            TEST(test_references), TEST(test_refusals),   TEST(test_many_labels),
+            TEST(test_ports),      TEST(test_peers),      TEST(test_blocks),
+            TEST(test_networks),   TEST(test_increments), TEST(test_reject),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);

@@ -67,11 +67,12 @@ static struct policy *policy_of(const char *spec)
 static void test_metadata(void **state)
 {
         json_t *json = json_of(
-            HEAD "'status': {}, 'metadata': {'name': 'x.y-1', 'namespace': 'blue', 'uid': 'u',"
-                 "'labels': {'a': 'b', 'c.d/e': ''}, 'generation': 3, 'resourceVersion': '1',"
-                 "'creationTimestamp': null, 'finalizers': [], 'ownerReferences': [],"
-                 "'managedFields': [{'any': 1}], 'annotations': {'slim.io/deny': 'reject',"
-                 "'x/y': 'any text, \\n even this'}}, 'spec': {}}");
+            HEAD
+            "'status': {}, 'metadata': {'name': 'x.y-1', 'namespace': 'blue', 'uid': 'u',"
+            "'labels': {'a': 'b', 'c.d/e': ''}, 'generation': 3, 'resourceVersion': '1',"
+            "'creationTimestamp': null, 'finalizers': [], 'ownerReferences': [],"
+            "'managedFields': [{'any': 1}], 'annotations': {'slim.io/deny': 'reject', 'A.B/C': '',"
+            "'x/y': 'any text, \\n even this'}}, 'spec': {}}");
         struct policy *p = decoded(json);
 
         assert_string_equal(p->name, "x.y-1");
@@ -421,6 +422,25 @@ static void test_bounds(void **state)
         assert_string_equal(error.text, "a selector has more than 64 requirements");
 }
 
+static void test_annotations(void **state)
+{
+        json_t *json = json_of(HEAD "'metadata': {'name': 'a', 'annotations': {}}, 'spec': {}}");
+        json_t *annotations = json_object_get(json_object_get(json, "metadata"), "annotations");
+        char *text = malloc(POLICY_ANNOTATIONS_MAX);
+        struct policy *p;
+
+        assert_non_null(text);
+        memset(text, 'x', POLICY_ANNOTATIONS_MAX);
+        json_object_set_new(annotations, "a", json_stringn(text, POLICY_ANNOTATIONS_MAX - 1));
+        policy_free(decoded(json));
+        json_object_set_new(annotations, "b", json_string(""));
+        assert_int_equal(policy_from_json(json, &p, &error), -EINVAL);
+        assert_string_equal(error.path, "metadata.annotations");
+        assert_string_equal(error.text, "annotations are longer than 256 KiB together");
+        free(text);
+        json_decref(json);
+}
+
 /* A path that is longer than there is room for is cut off. */
 static void test_long_path(void **state)
 {
@@ -512,11 +532,11 @@ static void test_random(void **state)
 int main(void)
 {
         static const struct CMUnitTest tests[] = {
-            cmocka_unit_test(test_metadata),  cmocka_unit_test(test_types),
-            cmocka_unit_test(test_rules),     cmocka_unit_test(test_bad_heads),
-            cmocka_unit_test(test_bad_specs), cmocka_unit_test(test_bounds),
-            cmocka_unit_test(test_long_path), cmocka_unit_test(test_canonical),
-            cmocka_unit_test(test_random),
+            cmocka_unit_test(test_metadata),    cmocka_unit_test(test_types),
+            cmocka_unit_test(test_rules),       cmocka_unit_test(test_bad_heads),
+            cmocka_unit_test(test_bad_specs),   cmocka_unit_test(test_bounds),
+            cmocka_unit_test(test_annotations), cmocka_unit_test(test_long_path),
+            cmocka_unit_test(test_canonical),   cmocka_unit_test(test_random),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <errno.h>
+#include <fcntl.h>
 #include <netinet/in.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -12,6 +13,7 @@
 
 #include <cmocka.h>
 
+#include "basic/fd.h"
 #include "basic/macro.h"
 #include "policy/policy-yaml.h"
 
@@ -95,7 +97,7 @@ static void test_bad_yaml(void **state)
                 const char *text, *says;
         } bad[] = {
             {"a: [1, 2\nb: 3", "f:2:2: "},
-            {"a: 'x", "f:1:6: "},
+            {"a: 'x", "f:1:4: found unexpected end of stream while scanning a quoted"},
             {"\ta: 1", "f:1:1: "},
             {"a: 1\n  b: 2", "f:2:4: "},
             {"a: 1\na: 2", "f:2:1: \"a\" is here twice"},
@@ -126,7 +128,8 @@ static void test_bad_yaml(void **state)
             {"\"a\\0b\": 1", "f:1:1: a key has a NUL character in it"},
             {"a: b\nc: \xff", "f:2:4: this is not UTF-8 text"},
             {"a: ä\x01", "f:1:5: this is not UTF-8 text"},
-            {"a: 1\n---\nb: [", "f:4:1: "},
+            {"a: 1\n---\nb: [", "f:3:5: "},
+            {"a: \"x\"\nb:d", "f:2:1: could not find expected ':' while scanning a simple key"},
         };
         struct policy_list list;
 
@@ -219,6 +222,31 @@ static void test_several(void **state)
         policy_list_clear(&list);
 }
 
+/* The example of docs/policy.md, which has one fenced block of YAML. */
+static void test_documented(void **state)
+{
+        char *text = NULL, *begin, *end;
+        struct policy_list list;
+        size_t len;
+
+        assert_int_equal(
+            read_file_at(AT_FDCWD, SLIM_SOURCE "/docs/policy.md", 1 << 20, &text, &len), 0);
+        begin = strstr(text, "```yaml\n");
+        assert_non_null(begin);
+        begin += strlen("```yaml\n");
+        end = strstr(begin, "```");
+        assert_non_null(end);
+        *end = '\0';
+        if (parse(begin, &list) < 0)
+                fail_msg("%s", formatted());
+        assert_int_equal(list.n, 1);
+        assert_true(list.v[0]->reject);
+        assert_int_equal(list.v[0]->rules[SLIM_POLICY_INGRESS].n, 2);
+        assert_int_equal(list.v[0]->rules[SLIM_POLICY_EGRESS].n, 1);
+        policy_list_clear(&list);
+        free(text);
+}
+
 static void test_twice(void **state)
 {
         struct policy_list list;
@@ -272,9 +300,10 @@ static void test_places(void **state)
 int main(void)
 {
         static const struct CMUnitTest tests[] = {
-            cmocka_unit_test(test_scalars), cmocka_unit_test(test_bad_yaml),
-            cmocka_unit_test(test_bounds),  cmocka_unit_test(test_several),
-            cmocka_unit_test(test_twice),   cmocka_unit_test(test_places),
+            cmocka_unit_test(test_scalars),    cmocka_unit_test(test_bad_yaml),
+            cmocka_unit_test(test_bounds),     cmocka_unit_test(test_several),
+            cmocka_unit_test(test_documented), cmocka_unit_test(test_twice),
+            cmocka_unit_test(test_places),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);

@@ -22,7 +22,8 @@ USAGE = """tools/lab [--lab ID] [--bin DIR] VERB …
   status                                 hosts, daemons and names of the lab
 
   run HOST NAME -- CMD…                  in a Slim container   [--network NET] [--address ADDR]…
-                                         [--publish [ADDR:]PORT:PORT[/udp]]… [--no-accelerator]
+                                         [--publish [ADDR:]PORT:PORT[/udp]]… [--label K=V]…
+                                         [--port NAME=PORT[/udp]]… [--no-accelerator]
   plain HOST NAME -- CMD…                in a container on the encapsulated path only (the same)
   baseline HOST NAME -- CMD…             in a container on bridge + VXLAN + veth
   host HOST -- CMD…                      on the host itself ("net": another machine of the underlay)
@@ -69,7 +70,8 @@ def _parser():
         p.add_argument("--network")
         p.add_argument("--address", action="append")
         p.add_argument("--cpus")
-        p.add_argument("--publish", action="append", default=[])
+        for several in ("publish", "label", "port"):
+            p.add_argument(f"--{several}", action="append", default=[])
         p.add_argument("--no-accelerator", action="store_true")
     verb("baseline", "host", "name").add_argument("--cpus")
     p = verb("host", "host")
@@ -154,8 +156,9 @@ def _dispatch(args, command):
     if args.verb in ("run", "plain"):
         return lab.run_slim(state, args.host, args.name, command, plain=args.verb == "plain",
                             network=args.network, address=args.address, cpus=args.cpus,
-                            publish=args.publish, accelerator=not args.no_accelerator,
-                            build=build)
+                            several={"publish": args.publish, "label": args.label,
+                                     "port": args.port},
+                            accelerator=not args.no_accelerator, build=build)
     if args.verb == "baseline":
         return lab.run_baseline(state, args.host, args.name, command, cpus=args.cpus)
     if args.verb == "host":

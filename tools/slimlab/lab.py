@@ -161,8 +161,9 @@ def _enter(state, host, cgroup=None):
 
 
 def run_slim(state, host, name, argv, plain=False, network=None, address=None, cpus=None,
-             publish=(), accelerator=True, build=None):
-    """Becomes slimctl, which runs the program and ends with its status."""
+             several=None, accelerator=True, build=None):
+    """Becomes slimctl, which runs the program and ends with its status. several: options of its `run`
+    and the values that each is given with."""
     with state.locked():
         state.check_host(host)
         state.check_slim()
@@ -181,8 +182,9 @@ def run_slim(state, host, name, argv, plain=False, network=None, address=None, c
     if cpus is not None:
         system.parse_cpus(cpus)
         command += ["--cpus", cpus]
-    for ports in publish:
-        command += ["--publish", ports]
+    for option, values in (several or {}).items():
+        for value in values:
+            command += [f"--{option}", value]
     _enter(state, host)
     system.exec_program(command + ["--"] + argv)
 
