@@ -201,8 +201,8 @@ static int say(struct slimd *d)
 static int step(struct slimd *d)
 {
         _cleanup_(store_entries_done) struct store_entries said = {};
-        int64_t revision;
-        struct keys k;
+        int64_t revision = 0;
+        struct keys k = {};
         int r;
 
         r = say(d);
@@ -239,8 +239,8 @@ void key_step(struct slimd *d)
 
 int key_rotate(struct slimd *d)
 {
-        int64_t revision;
-        struct keys k;
+        int64_t revision = 0;
+        struct keys k = {};
         int r;
 
         r = keys_get(d, &k, &revision);

@@ -59,18 +59,18 @@ struct slimd {
         char *store_error; /* NULL: it answers */
         time_t store_down_since;
         struct model model;
-        bool endpoints_pending; /* of some, the entries in the maps are to be written */
 
         struct policy_engine *engine;
         struct policy_past *past; /* what an earlier slimd left in the policy maps; NULL: gone */
-        bool loaded;              /* the maps have nothing that the store does not have */
-        int policy_error;         /* why the policy maps are not as they should be, or 0 */
-        bool policy_moved;        /* open connections are to be looked at (revoke.h) */
         sd_event_source *revoke_timer;
-        unsigned int revoke_rounds; /* how often that is still to be done */
+        unsigned int revoke_rounds; /* how often open connections are still to be looked at */
+        int policy_error;           /* why the policy maps are not as they should be, or 0 */
+        bool policy_moved;          /* open connections are to be looked at (revoke.h) */
+        bool endpoints_pending;     /* of some, the entries in the maps are to be written */
+        bool loaded;                /* the maps have nothing that the store does not have */
 
-        uint32_t key_epoch; /* of the cluster's key, as the store has it; 0: not known yet */
         bool key_rotating;  /* there is a next one */
+        uint32_t key_epoch; /* of the cluster's key, as the store has it; 0: not known yet */
 
         int stack_error; /* why this host is no endpoint of some network; 0: it is of all */
 
