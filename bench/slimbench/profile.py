@@ -6,9 +6,11 @@ the samples, over what was done.
 """
 
 import collections
+import os
 import signal
 import subprocess
 import tempfile
+import time
 
 from slimlab.program import progress
 from slimlab.system import LabError
@@ -17,6 +19,7 @@ from . import order, runner
 
 FREQUENCY = 4999
 SHOWN = 25
+PATIENCE_S = 10
 
 
 class Sampler:
@@ -29,9 +32,18 @@ class Sampler:
         self.seen = collections.Counter()
 
     def __enter__(self):
+        if os.path.exists(self._path):
+            os.unlink(self._path)
         self._process = subprocess.Popen(self._command, stdin=subprocess.DEVNULL,
                                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        # On a busy machine it may take its time; it has begun when it has written its header.
+        end = time.monotonic() + PATIENCE_S
+        while not self._begun() and self._process.poll() is None and time.monotonic() < end:
+            time.sleep(0.01)
         return self
+
+    def _begun(self):
+        return os.path.exists(self._path) and os.path.getsize(self._path) > 0
 
     def __exit__(self, kind, error, trace):
         self._process.send_signal(signal.SIGINT)

@@ -19,6 +19,10 @@ import pytest
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 LAB = ROOT / "tools" / "lab"
 
+# The files that take longest, which begin first, so that none is left over in the end.
+LONGEST = ("test_ipv6", "test_publish", "test_policy", "test_fuzz_socket", "test_suites", "test_slimsocket",
+           "test_lifecycle", "test_cpython", "test_policy_cli", "test_bench", "test_many", "test_daemon")
+
 # What a command may take before something is taken to hang. Not a claim of speed.
 PATIENCE = 60
 
@@ -29,6 +33,14 @@ os.read(0, 1)                       # ends when the test run does, however it do
 subprocess.run([sys.argv[1], "--lab", sys.argv[2], "down"],
                stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 """
+
+
+def pytest_collection_modifyitems(items):
+    def place(item):
+        name = item.module.__name__.rpartition(".")[2]
+        return LONGEST.index(name) if name in LONGEST else len(LONGEST)
+
+    items.sort(key=place)  # which leaves the order within a file
 
 
 class Lab:
