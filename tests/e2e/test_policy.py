@@ -395,6 +395,22 @@ def test_a_label_changes(lab, world, apply):
         assert talk(lab, world, "far", "web") == "ok"
 
 
+def test_a_socket_outlives_its_container(lab, world):
+    """Whoever has it: its connection ends with the endpoint."""
+    place = f"/run/slim-lab/{lab.id}/outlives"
+    with Remote.host(lab, "h1") as keeper:
+        keeper.do(f"u = socket.socket(socket.AF_UNIX); u.bind({place!r}); u.listen()")
+        with Remote.slim(lab, "h1", "brief") as brief:
+            brief.do(f"s = connect('{lab.ip('far')}', 80); u = socket.socket(socket.AF_UNIX); "
+                     f"u.connect({place!r}); socket.send_fds(u, [b'x'], [s.fileno()])")
+            keeper.do("c, _ = u.accept(); fd = socket.recv_fds(c, 10, 1)[1][0]; "
+                      "s = socket.socket(fileno=fd); s.settimeout(30); s.sendall(b'x')")
+            assert keeper("s.recv(1)") == b"x"
+        with pytest.raises(OSError) as e:
+            keeper.do("s.recv(1)")
+        assert e.value.errno in (errno.ECONNABORTED, errno.ECONNRESET)
+
+
 def test_encapsulated_flows_end(lab, world, apply):
     """A plain container's connection is denied packet by packet, and its answers too."""
     far, web = world["plainfar"], lab.ip("plainweb")
