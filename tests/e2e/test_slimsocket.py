@@ -40,10 +40,17 @@ def own_inodes():
     # Of all TCP sockets of this network namespace: a swapped one is not among them.
     return {int(line.split()[9]) for f in ('tcp', 'tcp6')
             for line in open('/proc/thread-self/net/' + f).read().splitlines()[1:]}
+def each_swapped(some):
+    # One look for all: the kernel goes through all sockets of the machine for it.
+    for s in some:
+        s.bind(('', 0))
+        s.listen()
+    own = own_inodes()
+    return [inode(s) not in own for s in some]
 def swapped(s):
-    s.bind(('', 0))
-    s.listen()
-    return inode(s) not in own_inodes()
+    return each_swapped([s])[0]
+def all_swapped(some):
+    return all(each_swapped(some))
 def queues():
     # The descriptors of queues.
     found = []
@@ -169,7 +176,7 @@ flags = [(fcntl.fcntl(f, fcntl.F_GETFD), fcntl.fcntl(f, fcntl.F_GETFL) & os.O_NO
     assert c("len({inode(s) for s in some})") == 22
     assert c("[(s.family == socket." + family + ", s.getblocking()) for s in some[9:11]]") == \
         [(True, True), (True, False)]
-    assert c("all(swapped(s) for s in some)")
+    assert c("all_swapped(some)")
     c.do("[s.close() for s in some]; [os.close(f) for f in raw]")
 
 
@@ -211,7 +218,7 @@ def test_an_empty_queue(lab, c):
     """More than wait: the broker makes them as it would without the library."""
     ask_for_queue(lab, c)
     c.do("some = make(300)")
-    assert c("len({inode(s) for s in some}), all(swapped(s) for s in some)") == (300, True)
+    assert c("len({inode(s) for s in some}), all_swapped(some)") == (300, True)
     c.do("[s.close() for s in some]")
     with no_broker(lab, c.name):
         # It ends with one that waits, which is made when there is a broker.
@@ -266,7 +273,7 @@ threads = [threading.Thread(target=work) for _ in range(8)]
 [t.start() for t in threads]
 [t.join() for t in threads]
 """)
-    assert c("len({inode(s) for s in some}), all(swapped(s) for s in some)") == (1600, True)
+    assert c("len({inode(s) for s in some}), all_swapped(some)") == (1600, True)
     assert c("len(queues())") == 1
     c.do("[s.close() for s in some]")
 
@@ -274,7 +281,7 @@ threads = [threading.Thread(target=work) for _ in range(8)]
 def test_fork(lab, c):
     """Parent and children take from the same queue, and no socket twice."""
     ask_for_queue(lab, c)
-    got = c("""[forked(lambda: (lambda some: [[inode(s) for s in some], all(map(swapped, some)),
+    got = c("""[forked(lambda: (lambda some: [[inode(s) for s in some], all_swapped(some),
                                               len(queues())])(make(100)))
                 for _ in range(3)] + [[[inode(s) for s in make(100)], True, len(queues())]]""")
     assert [(len(set(i)), ok, n) for i, ok, n in got] == [(100, True, 1)] * 4
@@ -335,7 +342,7 @@ os.dup2(mine.fileno(), at)
 theirs.send(b'not a socket')
 some = make(20)
 """)
-    assert c("os.read(at, 100), all(map(swapped, some))") == (b"not a socket", True)
+    assert c("os.read(at, 100), all_swapped(some)") == (b"not a socket", True)
     assert c("at in queues() and [q != at for q in queues()].count(True) >= 1")
     c.do("[s.close() for s in some]")
     settle(lab, c.name)
@@ -350,7 +357,7 @@ some = make(20)
 os.closerange(at, 1024)
 more = make(20)
 """)
-    assert c("all(map(swapped, some + more))")
+    assert c("all_swapped(some + more)")
 
 
 def test_daemon(lab):
@@ -370,7 +377,7 @@ for f in range(3, 1024):
         with contextlib.suppress(OSError):
             os.close(f)
 some = make(30)
-print(json.dumps([all(map(swapped, some)), len(queues())]), file=keep)
+print(json.dumps([all_swapped(some), len(queues())]), file=keep)
 """
     assert json.loads(lab.run("h1", "daemonise", PYTHON, "-c", code).stdout) == [True, 1]
 
@@ -387,7 +394,7 @@ def change():
     os.setuid(65534)
     some = make(30)
     time.sleep(0.3)
-    return [sorted({ids(s) for s in some}), all(map(swapped, some)), len(queues())]
+    return [sorted({ids(s) for s in some}), all_swapped(some), len(queues())]
 """)
     assert c("forked(change)") == [[[65534, 65534]], True, 1]
     assert c("{ids(s) for s in make(30)}") == {(0, 0)}
@@ -421,25 +428,25 @@ def test_another_namespace(lab, c):
 def leave():
     os.close(os.open('/dev/null', os.O_RDONLY))
     assert libc.unshare(0x40000000) == 0
-    return [swapped(s) for s in make(5)]
+    return each_swapped(make(5))
 def leave_and_return():
     own = os.open('/proc/self/ns/net', os.O_RDONLY)
     assert libc.unshare(0x40000000) == 0
-    there = [swapped(s) for s in make(3)]
+    there = each_swapped(make(3))
     assert libc.setns(own, 0) == 0
-    return there + [swapped(s) for s in make(3)]
+    return there + each_swapped(make(3))
 def clone():
     # A fork into another namespace, by the system call alone.
     pid = libc.syscall(56, 0x40000000 | 17, 0, 0, 0, 0)
     if pid == 0:
-        os._exit(0 if not any(swapped(s) for s in make(5)) else 1)
+        os._exit(0 if not any(each_swapped(make(5))) else 1)
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 """)
     assert c("forked(leave)") == [False] * 5
     assert c("forked(leave_and_return)") == [False] * 3 + [True] * 3
     if os.uname().machine == "x86_64":
         assert c("clone()") == 0
-    assert c("[swapped(s) for s in make(3)]") == [True] * 3
+    assert c("each_swapped(make(3))") == [True] * 3
 
 
 # A library that counts the calls of socket() it sees, and passes them on.
@@ -467,7 +474,7 @@ def test_another_library(lab, build, tmp_path, first):
     subprocess.run(["cc", "-shared", "-fPIC", "-o", theirs, tmp_path / "counter.c"], check=True)
     code = "import contextlib, errno, json, os, socket, struct\n" + CODE + """
 some = make(20)
-print(json.dumps([libc.calls_seen(), len(queues()), all(map(swapped, some)),
+print(json.dumps([libc.calls_seen(), len(queues()), all_swapped(some),
                   os.environ['LD_PRELOAD']]))
 """
     command = [PYTHON, "-c", code]
@@ -502,7 +509,7 @@ def test_a_broker_that_dies(lab, c):
         killed = broker_of(lab, c.name)
         os.kill(killed, signal.SIGKILL)
         c.do("some = make(200)")
-        assert c("len({inode(s) for s in some}), all(map(swapped, some))") == (200, True)
+        assert c("len({inode(s) for s in some}), all_swapped(some)") == (200, True)
         wait_until(lambda old=killed: broker_of(lab, c.name) != old, "another broker")
         c.do("[s.close() for s in some]; [s.close() for s in make(3)]")
         assert c("len(queues())") == 1
@@ -577,7 +584,7 @@ def outcome(f, *a):
     c.do("some = make(3)")
     with no_broker(lab, c.name):
         c.do("some += make(10)")
-    assert c("all(map(swapped, some))")
+    assert c("all_swapped(some)")
 
 
 def test_a_queue_in_another_container(lab, c):
