@@ -116,13 +116,13 @@ void pool_fill(struct pool *pool)
 
         if (!f)
                 return;
+        /* Whoever takes one meanwhile asks anew. */
+        f->low = false;
         pthread_mutex_unlock(&pool->lock);
         fd = socket_new(pool, f->family, &inode);
         pthread_mutex_lock(&pool->lock);
-        if (fd < 0) {
-                f->low = false;
+        if (fd < 0)
                 return;
-        }
         /* Nobody else adds to it. */
         f->fd[f->n] = fd;
         f->inode[f->n++] = inode;

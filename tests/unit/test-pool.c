@@ -103,9 +103,9 @@ static unsigned int waiting(struct pool *p, unsigned int i)
         return n;
 }
 
-static void wait_full(struct pool *p)
+static void wait_for(struct pool *p, unsigned int n)
 {
-        for (int i = 0; waiting(p, 0) < POOL_SIZE || waiting(p, 1) < POOL_SIZE; i++) {
+        for (int i = 0; waiting(p, 0) < n || waiting(p, 1) < n; i++) {
                 assert_in_range(i, 0, 10000);
                 usleep(1000);
         }
@@ -141,7 +141,7 @@ static void test_fill(void **state)
         struct made m;
 
         made_start(&m, map);
-        wait_full(&m.pool);
+        wait_for(&m.pool, POOL_SIZE);
         /* And the descriptor that it is woken by. */
         assert_int_equal(free_fd(), before + 2 * POOL_SIZE + 1);
 
@@ -159,14 +159,14 @@ static void test_fill(void **state)
         assert_int_equal(waiting(&m.pool, 1), POOL_LOW);
         assert_int_equal(waiting(&m.pool, 0), POOL_SIZE);
 
-        /* A burst beyond what waits is served too, and then the pool is full again. */
+        /* A burst beyond what waits is served too, and then there are enough again. */
         for (int i = 0; i < 5 * POOL_SIZE; i++) {
                 int fd = pool_take(&m.pool, AF_INET6);
 
                 check_socket(fd, AF_INET6);
                 close(fd);
         }
-        wait_full(&m.pool);
+        wait_for(&m.pool, POOL_LOW);
         made_stop(&m);
         assert_int_equal(free_fd(), before);
 }
@@ -235,7 +235,7 @@ static void test_no_descriptors(void **state)
         int last, before = free_fd();
 
         made_start(&m, map);
-        wait_full(&m.pool);
+        wait_for(&m.pool, POOL_SIZE);
         for (int i = 0; i < 2; i++)
                 close(pool_take(&m.pool, AF_INET));
         assert_int_equal(getrlimit(RLIMIT_NOFILE, &old), 0);
@@ -251,7 +251,7 @@ static void test_no_descriptors(void **state)
         last = pool_take(&m.pool, AF_INET);
         check_socket(last, AF_INET);
         close(last);
-        wait_full(&m.pool);
+        wait_for(&m.pool, POOL_LOW);
         made_stop(&m);
         assert_int_equal(free_fd(), before);
 }
