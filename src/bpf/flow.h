@@ -8,8 +8,9 @@
  * remembered where a policy could deny its answers, and nowhere else: without policies it is one
  * lookup for a packet.
  *
- * An ICMP error is judged as what it complains of, going the other way. Later fragments pass: they
- * come to nothing without the first.
+ * An ICMP error is judged as what it complains of, going the other way, if it goes to who sent that
+ * and comes from whom that was for; a host, or who is outside, may speak for others, as routers do.
+ * Later fragments pass: they come to nothing without the first.
  */
 #include "packet.h"
 #include "policy.h"
@@ -39,8 +40,7 @@ struct question {
         struct packet packet;
         __u32 network;
         __u32 identity; /* of the end that is here, */
-        __u8
-            direction; /* … and has sent it (egress) or is to have it; enum slim_policy_direction */
+        __u8 direction; /* … which has sent it (egress) or is to have it */
         __u8 pad[3];
 };
 
@@ -73,10 +73,24 @@ static __always_inline bool has_ports(__u8 protocol)
                protocol == IPPROTO_SCTP || protocol == IPPROTO_DCCP;
 }
 
+/* May the sender of an ICMP error say something of this flow, which is the other way round? */
+static __always_inline bool may_complain(const struct question *q, const struct slim_flow_key *key)
+{
+        struct slim_endpoint_key at = {.network = q->network, .addr = q->packet.from};
+        struct slim_endpoint *sender;
+
+        if (!addr_equal(&key->to, &q->packet.to))
+                return false;
+        sender = bpf_map_lookup_elem(&endpoints, &at);
+        return !sender || (sender->flags & SLIM_ENDPOINT_HOST) ||
+               addr_equal(&key->from, &q->packet.from);
+}
+
 /* What an ICMP error complains of, turned round: what the one who sent the error could send. */
-static __always_inline bool turn_round(struct __sk_buff *skb, const struct packet *p,
+static __always_inline bool turn_round(struct __sk_buff *skb, const struct question *q,
                                        struct slim_flow_key *key)
 {
+        const struct packet *p = &q->packet;
         __u32 at = p->transport + 8, size;
         struct ports ports = {};
 
@@ -99,6 +113,8 @@ static __always_inline bool turn_round(struct __sk_buff *skb, const struct packe
                 key->protocol = ip.nexthdr;
                 size = sizeof(ip);
         }
+        if (!may_complain(q, key))
+                return false;
         if (!has_ports(key->protocol))
                 return true;
         if (packet_load(skb, at + size, &ports, sizeof(ports)) < 0)
@@ -109,9 +125,10 @@ static __always_inline bool turn_round(struct __sk_buff *skb, const struct packe
 }
 
 /* The flow that a packet would begin. False: it has not even what one goes by. */
-static __always_inline bool flow_of(struct __sk_buff *skb, const struct packet *p,
+static __always_inline bool flow_of(struct __sk_buff *skb, const struct question *q,
                                     struct slim_flow_key *key)
 {
+        const struct packet *p = &q->packet;
         struct icmp_start icmp;
         struct ports ports;
 
@@ -122,7 +139,7 @@ static __always_inline bool flow_of(struct __sk_buff *skb, const struct packet *
                 if (packet_load(skb, p->transport, &icmp, sizeof(icmp)) < 0)
                         return false;
                 if (is_icmp_error(p, icmp.type))
-                        return turn_round(skb, p, key);
+                        return turn_round(skb, q, key);
                 if (icmp.type == ICMP_ECHO || icmp.type == ICMP6_ECHO) {
                         key->from_port = icmp.id;
                         key->to_port = bpf_htons(ICMP_ECHO);
@@ -185,7 +202,7 @@ __weak __noinline int slim_judge_packet(struct __sk_buff *skb, const struct ques
                 return SLIM_POLICY_DROP;
         if (!q->packet.transport && q->packet.protocol != IPPROTO_NONE)
                 return SLIM_POLICY_ALLOWED; /* a later fragment */
-        if (!flow_of(skb, &q->packet, &key))
+        if (!flow_of(skb, q, &key))
                 return SLIM_POLICY_DROP;
         key.network = q->network;
         verdict = judge_flow(q, &key, q->direction);

@@ -406,6 +406,43 @@ static void test_errors(void **state)
         }
 }
 
+/* Nobody brings a packet through by an error about what is none of his, or none of the victim's. */
+static void test_errors_of_others(void **state)
+{
+        struct packet sent = packet(ADDR_A, 5000, FAR, 80, IPPROTO_UDP);
+        struct packet other = packet(OUTSIDE, 5000, ADDR_B, 80, IPPROTO_UDP);
+        struct packet error = icmp(ADDR_B, ADDR_A, 3, 0);
+        uint8_t data[PACKET_MAX];
+        size_t len;
+
+        subject(ID_A, INGRESS | EGRESS);
+        allow(ID_A, SLIM_POLICY_EGRESS, ID_FAR, IPPROTO_UDP, 80);
+        allow(ID_A, SLIM_POLICY_INGRESS, ID_FAR, 0, 0);
+        passes(&sent, if_a);
+        len = error_about(&sent, &error, data);
+        assert_int_equal(harness_run_tc(skel->progs.slim_from_container, data, len, if_b),
+                         TC_ACT_SHOT);
+        harness_counted(skel, SLIM_REASON_POLICY_INGRESS);
+        allow(ID_A, SLIM_POLICY_INGRESS, ID_B, IPPROTO_UDP, 0);
+        len = error_about(&other, &error, data);
+        assert_int_equal(harness_run_tc(skel->progs.slim_from_container, data, len, if_b),
+                         TC_ACT_SHOT);
+        harness_counted(skel, SLIM_REASON_POLICY_INGRESS);
+        /* A host may say so: it is the router. */
+        {
+                struct slim_endpoint e;
+                struct slim_endpoint_key key = {.network = NETWORK, .addr = harness_addr(ADDR_B)};
+
+                assert_true(harness_get(skel->maps.endpoints, &key, &e));
+                e.flags |= SLIM_ENDPOINT_HOST;
+                harness_put(skel->maps.endpoints, &key, &e);
+        }
+        len = error_about(&sent, &error, data);
+        assert_int_not_equal(harness_run_tc(skel->progs.slim_from_container, data, len, if_b),
+                             TC_ACT_SHOT);
+        harness_counted(skel, SLIM_REASON_NONE);
+}
+
 /* A fragment that is not the first has no ports to be judged by, and comes to nothing alone. */
 static void test_fragments(void **state)
 {
@@ -451,6 +488,7 @@ int main(void)
             TEST(test_echo),
             TEST(test_discovery),
             TEST(test_errors),
+            TEST(test_errors_of_others),
             TEST(test_fragments),
         };
         int r;
