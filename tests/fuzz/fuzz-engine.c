@@ -4,11 +4,9 @@
  * operation on one of a few policies, identities or networks. What is emitted is exactly what
  * changes; in the end everything is taken away, and no entry is left.
  *
- * With libFuzzer: clang -fsanitize=fuzzer,address,undefined -DSLIM_LIBFUZZER. Otherwise a program
- * that replays the files it is given.
+ * With libFuzzer: clang -fsanitize=fuzzer,address,undefined. Otherwise replay.c.
  */
 #include <errno.h>
-#include <fcntl.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -16,7 +14,6 @@
 #include <string.h>
 
 #include "basic/alloc.h"
-#include "basic/fd.h"
 #include "policy/policy-engine.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
@@ -299,23 +296,3 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         free(f.maps);
         return 0;
 }
-
-#ifndef SLIM_LIBFUZZER
-int main(int argc, char **argv)
-{
-        for (int i = 1; i < argc; i++) {
-                _cleanup_free_ char *data = NULL;
-                size_t len;
-                int r;
-
-                r = read_file_at(AT_FDCWD, argv[i], 65536, &data, &len);
-                if (r < 0) {
-                        fprintf(stderr, "fuzz-engine: cannot read %s: %s\n", argv[i], strerror(-r));
-                        return 1;
-                }
-                LLVMFuzzerTestOneInput((const uint8_t *)data, len);
-        }
-        printf("%d inputs replayed\n", argc - 1);
-        return 0;
-}
-#endif

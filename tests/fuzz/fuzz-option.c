@@ -3,10 +3,8 @@
  * The parser of TCP options against a plain one: at most TCP_OPTIONS_MAX bytes, which are the whole
  * options area. What lies behind the used part must not matter, and what is found is all within it.
  *
- * With libFuzzer: clang -fsanitize=fuzzer,address,undefined -DSLIM_LIBFUZZER. Otherwise a program
- * that replays the files it is given.
+ * With libFuzzer: clang -fsanitize=fuzzer,address,undefined. Otherwise replay.c.
  */
-#include <fcntl.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -14,7 +12,6 @@
 
 #include "../bpf/reference.h"
 #include "basic/alloc.h"
-#include "basic/fd.h"
 #include "bpf/option.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
@@ -50,23 +47,3 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         }
         return 0;
 }
-
-#ifndef SLIM_LIBFUZZER
-int main(int argc, char **argv)
-{
-        for (int i = 1; i < argc; i++) {
-                _cleanup_free_ char *data = NULL;
-                size_t len;
-                int r;
-
-                r = read_file_at(AT_FDCWD, argv[i], 4096, &data, &len);
-                if (r < 0) {
-                        fprintf(stderr, "fuzz-option: cannot read %s: %s\n", argv[i], strerror(-r));
-                        return 1;
-                }
-                LLVMFuzzerTestOneInput((const uint8_t *)data, len);
-        }
-        printf("%d inputs replayed\n", argc - 1);
-        return 0;
-}
-#endif

@@ -3,18 +3,15 @@
  * Files of policies that nobody would write: a refusal is one line with a place that is in the
  * file, and what is taken can be written as JSON and read again as the same policy.
  *
- * With libFuzzer: clang -fsanitize=fuzzer,address,undefined -DSLIM_LIBFUZZER. Otherwise a program
- * that replays the files it is given.
+ * With libFuzzer: clang -fsanitize=fuzzer,address,undefined. Otherwise replay.c.
  */
 #include <errno.h>
-#include <fcntl.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "basic/alloc.h"
-#include "basic/fd.h"
 #include "policy/policy-yaml.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
@@ -82,23 +79,3 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         policy_list_clear(&list);
         return 0;
 }
-
-#ifndef SLIM_LIBFUZZER
-int main(int argc, char **argv)
-{
-        for (int i = 1; i < argc; i++) {
-                _cleanup_free_ char *data = NULL;
-                size_t len;
-                int r;
-
-                r = read_file_at(AT_FDCWD, argv[i], POLICY_FILE_MAX + 1, &data, &len);
-                if (r < 0) {
-                        fprintf(stderr, "fuzz-policy: cannot read %s: %s\n", argv[i], strerror(-r));
-                        return 1;
-                }
-                LLVMFuzzerTestOneInput((const uint8_t *)data, len);
-        }
-        printf("%d inputs replayed\n", argc - 1);
-        return 0;
-}
-#endif

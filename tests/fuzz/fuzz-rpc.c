@@ -4,10 +4,8 @@
  * the rest is cut on its way, and beside which of them a descriptor goes; whatever comes out, the
  * number of open descriptors is the same before and after.
  *
- * With libFuzzer: clang -fsanitize=fuzzer,address,undefined -DSLIM_LIBFUZZER. Otherwise a program
- * that replays the files it is given.
+ * With libFuzzer: clang -fsanitize=fuzzer,address,undefined. Otherwise replay.c.
  */
-#include <errno.h>
 #include <fcntl.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -16,8 +14,6 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "basic/alloc.h"
-#include "basic/fd.h"
 #include "shared/rpc.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
@@ -124,23 +120,3 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         check(free_fd() == before, "a descriptor was left open");
         return 0;
 }
-
-#ifndef SLIM_LIBFUZZER
-int main(int argc, char **argv)
-{
-        for (int i = 1; i < argc; i++) {
-                _cleanup_free_ char *data = NULL;
-                size_t len;
-                int r;
-
-                r = read_file_at(AT_FDCWD, argv[i], RPC_MESSAGE_MAX, &data, &len);
-                if (r < 0) {
-                        fprintf(stderr, "fuzz-rpc: cannot read %s: %s\n", argv[i], strerror(-r));
-                        return 1;
-                }
-                LLVMFuzzerTestOneInput((const uint8_t *)data, len);
-        }
-        printf("%d inputs replayed\n", argc - 1);
-        return 0;
-}
-#endif

@@ -18,10 +18,10 @@
 #include "basic/macro.h"
 #include "policy/fresh.h"
 #include "policy/texts.h"
+#include "policy/watch.h"
 #include "policy/world.h"
 
 #define WORLDS 400
-#define FLOWS  60
 
 static uint64_t seed;
 
@@ -82,60 +82,6 @@ static void test_unchanged(void **state)
 
 /* --- changes while nobody looked -------------------------------------------------------------- */
 
-struct watched {
-        struct world_flow flow;
-        bool before, after;
-};
-
-struct watch {
-        size_t n, looked;
-        struct watched v[FLOWS];
-};
-
-static void look(const struct maps *maps, void *userdata)
-{
-        struct watch *watch = userdata;
-
-        for (size_t i = 0; i < watch->n; i++) {
-                const struct watched *v = &watch->v[i];
-                bool now = maps_verdict(maps, &v->flow.check) == SLIM_POLICY_ALLOWED;
-
-                if (v->before == v->after && now != v->before)
-                        fail_msg("step %zu: a flow that is %s before and after is %s", maps->steps,
-                                 v->before ? "allowed" : "denied", now ? "allowed" : "denied");
-                watch->looked++;
-        }
-}
-
-static void watch_flows(struct watch *watch, struct world *w, const struct maps *maps)
-{
-        struct watched *v = watch->v;
-
-        for (watch->n = 0; watch->n < FLOWS && world_random_flow(w, &v->flow); watch->n++, v++)
-                v->before = maps_verdict(maps, &v->flow.check) == SLIM_POLICY_ALLOWED;
-}
-
-/* Those whose ends are still who they were. */
-static void expect_flows(struct watch *watch, const struct world *w)
-{
-        size_t kept = 0;
-
-        for (size_t i = 0; i < watch->n; i++) {
-                struct watched *v = &watch->v[i];
-                const struct world_endpoint *s = &w->endpoints[v->flow.subject];
-                const struct world_endpoint *p =
-                    v->flow.peer < WORLD_ENDPOINTS ? &w->endpoints[v->flow.peer] : NULL;
-
-                if (!s->live || !s->local || s->id != v->flow.check.subject ||
-                    (p && (!p->live || p->id != v->flow.check.peer)))
-                        continue;
-                world_refresh(w, &v->flow);
-                v->after = world_verdict(w, &v->flow) == SLIM_POLICY_ALLOWED;
-                watch->v[kept++] = *v;
-        }
-        watch->n = kept;
-}
-
 static void test_changed(void **state)
 {
         size_t looked = 0, steps = 0;
@@ -162,8 +108,8 @@ static void test_changed(void **state)
                 for (size_t i = 0; i < WORLD_ENDPOINTS; i++)
                         if (w.endpoints[i].live)
                                 w.endpoints[i].id = after[i];
-                expect_flows(&watch, &w);
-                maps.look = look;
+                watch_expect(&watch, &w);
+                maps.look = watch_look;
                 maps.userdata = &watch;
                 steps += flush(engine, &maps);
                 assert_int_equal(policy_engine_adopt_end(engine), 0);

@@ -20,77 +20,13 @@
 #include "basic/macro.h"
 #include "policy/fresh.h"
 #include "policy/texts.h"
+#include "policy/watch.h"
 #include "policy/world.h"
 
 #define SEQUENCES 150
 #define CHANGES   60
-#define FLOWS     60
 
 static uint64_t seed;
-
-/* --- looking at every step -------------------------------------------------------------------- */
-
-struct watched {
-        struct world_flow flow;
-        bool before, after;
-};
-
-struct watch {
-        size_t n;
-        struct watched v[FLOWS];
-        size_t looked;
-};
-
-static bool allows(const struct maps *maps, const struct world_flow *flow)
-{
-        return maps_verdict(maps, &flow->check) == SLIM_POLICY_ALLOWED;
-}
-
-static void look(const struct maps *maps, void *userdata)
-{
-        struct watch *watch = userdata;
-
-        for (size_t i = 0; i < watch->n; i++) {
-                const struct watched *w = &watch->v[i];
-                bool now = allows(maps, &w->flow);
-
-                if (w->before == w->after && now != w->before)
-                        fail_msg("step %zu: a flow that is %s before and after is %s", maps->steps,
-                                 w->before ? "allowed" : "denied", now ? "allowed" : "denied");
-                watch->looked++;
-        }
-}
-
-/* Flows between endpoints that live through what is to come. */
-static void watch_flows(struct watch *watch, struct world *w, const struct maps *maps)
-{
-        watch->n = 0;
-        while (watch->n < FLOWS && world_random_flow(w, &watch->v[watch->n].flow)) {
-                watch->v[watch->n].before = allows(maps, &watch->v[watch->n].flow);
-                watch->n++;
-        }
-}
-
-/* The same ones, as far as both ends are still who they were. */
-static void expect_flows(struct watch *watch, const struct world *w)
-{
-        size_t kept = 0;
-
-        for (size_t i = 0; i < watch->n; i++) {
-                struct watched *v = &watch->v[i];
-                const struct world_endpoint *s = &w->endpoints[v->flow.subject];
-                const struct world_endpoint *p =
-                    v->flow.peer < WORLD_ENDPOINTS ? &w->endpoints[v->flow.peer] : NULL;
-
-                if (!s->live || !s->local || s->id != v->flow.check.subject ||
-                    (p && (!p->live || p->id != v->flow.check.peer)))
-                        continue;
-                world_refresh(w, &v->flow);
-                v->after = world_verdict(w, &v->flow) == SLIM_POLICY_ALLOWED;
-                watch->v[kept++] = *v;
-        }
-        watch->n = kept;
-}
 
 /* --- tests ------------------------------------------------------------------------------------ */
 
@@ -112,10 +48,10 @@ static void test_sequences(void **state)
                         watch_flows(&watch, &w, &maps);
                         for (uint32_t c = 1 + world_random(&w, 4); c > 0; c--)
                                 world_change(&w);
-                        expect_flows(&watch, &w);
+                        watch_expect(&watch, &w);
                         maps.steps = 0;
                         maps.fail_at = world_random(&w, 4) == 0 ? 1 + world_random(&w, 40) : 0;
-                        maps.look = look;
+                        maps.look = watch_look;
                         maps.userdata = &watch;
                         r = policy_engine_flush(w.engine, &maps_sink, &maps);
                         steps += maps.steps;
