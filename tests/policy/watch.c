@@ -41,9 +41,9 @@ void watch_expect(struct watch *watch, const struct world *w)
         watch->n = kept;
 }
 
-void watch_look(const struct maps *maps, void *userdata)
+void watch_look(const struct maps *maps, void *watch_data)
 {
-        struct watch *watch = userdata;
+        struct watch *watch = watch_data;
 
         for (size_t i = 0; i < watch->n; i++) {
                 const struct watched *v = &watch->v[i];

@@ -24,5 +24,5 @@ struct watch {
 void watch_flows(struct watch *watch, struct world *w, const struct maps *maps);
 /* What the world is to have of them; those are kept whose ends are still who they were. */
 void watch_expect(struct watch *watch, const struct world *w);
-/* For maps.look: fails the test where one is otherwise. */
-void watch_look(const struct maps *maps, void *watch);
+/* For maps.look, with a struct watch: fails the test where one is otherwise. */
+void watch_look(const struct maps *maps, void *watch_data);
