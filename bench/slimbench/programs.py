@@ -11,7 +11,7 @@ import subprocess
 
 from slimlab import clients, servers
 from slimlab.program import progress
-from slimlab.system import LabError
+from slimlab.system import LabError, bpffs_root
 
 from . import runner
 
@@ -42,33 +42,40 @@ def counting():
         SWITCH.write_text(before)
 
 
-def loaded():
-    """{id: (name, runs, nanoseconds)} of all Slim programs of this machine."""
-    done = subprocess.run(["bpftool", "-j", "prog", "show"], stdout=subprocess.PIPE,
-                          stderr=subprocess.PIPE, text=True)
+def bpftool(*words):
+    done = subprocess.run(["bpftool", "-j", *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     if done.returncode != 0:
         raise LabError(f"bpftool: {done.stderr.strip()}")
+    return json.loads(done.stdout)
+
+
+def maps_of(state):
+    """The ids of the maps of a lab's hosts."""
+    return {bpftool("map", "show", "pinned", str(path))["id"]
+            for path in pathlib.Path(state.pins(bpffs_root())).glob("*/maps/*")}
+
+
+def counts(maps):
+    """{id: (name, runs, nanoseconds)} of the programs that use one of these maps; there may be other slimds."""
     return {p["id"]: (p["name"], p.get("run_cnt", 0), p.get("run_time_ns", 0))
-            for p in json.loads(done.stdout) if p.get("name", "").startswith("slim_")}
+            for p in bpftool("prog", "show") if maps & set(p.get("map_ids", []))}
 
 
-def moved(before, after, ours):
-    """{name: (runs, nanoseconds)} of those of ours that ran."""
+def moved(before, after):
+    """{name: (runs, nanoseconds)} of those that ran."""
     found = {}
     for number, (name, runs, time) in after.items():
-        if number in ours:
-            _, old_runs, old_time = before.get(number, (name, 0, 0))
-            n, t = found.get(name, (0, 0))
-            found[name] = n + runs - old_runs, t + time - old_time
+        _, old_runs, old_time = before.get(number, (name, 0, 0))
+        n, t = found.get(name, (0, 0))
+        found[name] = n + runs - old_runs, t + time - old_time
     return {name: v for name, v in found.items() if v[0]}
 
 
 def run(build):
     """[(network, what, {program: (runs, ns) for each})]."""
-    others = set(loaded())
     rows = []
     with runner.Bed(["host", "slim"], build) as bed, counting():
-        ours = set(loaded()) - others
+        maps = maps_of(bed.state)
         for place in bed.places.values():
             place.serve("echo", servers.echo(place, build), servers.ECHO)
             place.serve("accept", servers.accept(place, build), servers.ACCEPT)
@@ -76,9 +83,9 @@ def run(build):
             for what, times, act in ACTS:
                 progress(f"{what}, {key}")
                 act(bed.places[key], build)  # all is as it stays: caches, queues
-                before = loaded()
+                before = counts(maps)
                 act(bed.places[key], build)
-                found = moved(before, loaded(), ours)
+                found = moved(before, counts(maps))
                 # A program that ran for something else, now and then, is none of this.
                 rows.append((key, what, {name: (runs / times, time / runs)
                                          for name, (runs, time) in sorted(found.items())
