@@ -45,7 +45,11 @@ static void peer_of(const struct slimd *d, const struct sockdiag_tcp *s,
                 check->peer = peer.identity;
 }
 
-/* Is a connection one that could not be made now? */
+/*
+ * Is a connection one that could not be made now? Of one that was accepted without its SYN's entry,
+ * which a flood has pushed out, it cannot be told whose it is: it ends with the first policy that
+ * selects the server.
+ */
 static bool is_denied(const struct slimd *d, const struct sockdiag_tcp *s)
 {
         const struct slim_socket *k = &s->slim;
@@ -53,18 +57,21 @@ static bool is_denied(const struct slimd *d, const struct sockdiag_tcp *s)
             .direction = k->accepted ? SLIM_POLICY_INGRESS : SLIM_POLICY_EGRESS,
             .protocol = IPPROTO_TCP,
         };
+        bool nameless = k->accepted && k->peer_kind == SLIM_PEER_NONE;
         enum slim_policy_verdict verdict;
         struct slim_policy_subject subject;
         struct slim_endpoint own;
         int r;
 
-        if (k->denied || k->peer_kind == SLIM_PEER_NONE)
+        if (k->denied || (k->peer_kind == SLIM_PEER_NONE && !nameless))
                 return false; /* it goes nowhere, or has ended */
         if (!get(d, DATAPATH_IDENTITIES, &k->endpoint, &own))
                 return true; /* the container is no more, whoever has its socket */
         if (k->peer_kind == SLIM_PEER_LOOPBACK || !own.identity ||
             !get(d, DATAPATH_POLICY_SUBJECTS, &own.identity, &subject))
                 return false;
+        if (nameless)
+                return subject.flags & (SLIM_POLICY_SELECTED << SLIM_POLICY_INGRESS);
         check.subject = own.identity;
         peer_of(d, s, &check);
         r = datapath_policy_check(d->dp, &check, &verdict);

@@ -1,14 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-What another machine of the underlay sends in great numbers costs its packets and nothing else: each is counted
-as what it is, none is answered, nothing of Slim grows, and whoever has a connection or wants one is served
-meanwhile. How fast is bench/bench flood's question.
+What another machine of the underlay sends in great numbers: each packet is counted as what it is, none is
+answered, nothing of Slim grows, and whoever has a connection or wants one is served meanwhile. How fast, is
+bench/bench flood's question.
 """
 
 import contextlib
 import json
 import os
 import pathlib
+import subprocess
 import sys
 
 import pytest
@@ -284,14 +285,19 @@ def test_icmp_errors(lab, server, client, family):
 
 
 @contextlib.contextmanager
-def unanswered(lab):
-    """h2 does not hear that its SYNs are answered."""
-    lab.host("h2", "nft", "add table ip hold; add chain ip hold in { type filter hook input priority 0; }; "
-                          "add rule ip hold in tcp flags & (syn | ack) == (syn | ack) drop")
+def lost(lab, hook, flags):
+    """Segments with exactly these of SYN and ACK are lost at h2, on their way in or out."""
+    lab.host("h2", "nft", f"add table ip lost_{hook}; add chain ip lost_{hook} c {{ type filter hook {hook} "
+                          f"priority 0; }}; add rule ip lost_{hook} c tcp flags & (syn | ack) == {flags} drop")
     try:
         yield
     finally:
-        lab.host("h2", "nft", "delete table ip hold")
+        lab.host("h2", "nft", f"delete table ip lost_{hook}")
+
+
+def unanswered(lab):
+    """h2 does not hear that its SYNs are answered."""
+    return lost(lab, "input", "(syn | ack)")
 
 
 BEGIN = """
@@ -338,6 +344,44 @@ def test_more_than_the_map_holds(lab, server, client):
     # 16 bytes for each packet would be a megabyte.
     for what, bytes_now in of_machine(lab).items():
         assert bytes_now - memory_before[what] < 1 << 20, what
+
+
+POLICY = {"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy", "metadata": {"name": "all"},
+          "spec": {"podSelector": {}, "ingress": [{"from": [{"podSelector": {}}]}]}}
+
+
+def forget_syns(lab):
+    """As if all had been pushed out of the map."""
+    path = f"{State(lab.id).pins(bpffs_root())}/h1/maps/syns"
+    dump = subprocess.run(["bpftool", "-j", "map", "dump", "pinned", path], check=True, capture_output=True)
+    for entry in json.loads(dump.stdout):
+        subprocess.run(["bpftool", "map", "delete", "pinned", path, "key", "hex",
+                        *(b.removeprefix("0x") for b in entry["key"])], check=True)
+
+
+def test_a_connection_whose_syn_was_pushed_out(lab, server, client, tmp_path):
+    """It has no name, and no policy can tell who it is: the first one ends it, whom it allows or not."""
+    known = maps(lab)["syns"]
+    with contextlib.ExitStack() as stack:
+        with unanswered(lab):
+            client.do(BEGIN.format(address=lab.ip("server"), port=80))
+            wait_until(lambda: maps(lab)["syns"] == known + 1, "the client's SYN to be known")
+            # Sent again it would be known again.
+            stack.enter_context(lost(lab, "output", "syn"))
+            forget_syns(lab)
+        client.do(FINISH + "ask(s, b'hello')")
+    shown = lab.ctl("h1", "connection", "ls", "--name", "server")["connections"]
+    name = client("s.getsockname()[1]")
+    nameless, = [c for c in shown if c["peer"] and c["peer"].endswith(f":{name}")]
+    assert nameless["state"] == "established" and nameless["peer_endpoint"] is None
+    (tmp_path / "policy.yaml").write_text(json.dumps(POLICY))
+    lab.verb("ctl", "h1", "--", "policy", "apply", "-f", tmp_path / "policy.yaml")
+    try:
+        with pytest.raises(ConnectionResetError):
+            client("s.recv(1)")
+        client.do("s.close(); requests(2)")
+    finally:
+        lab.verb("ctl", "h1", "--", "policy", "rm", "all")
 
 
 def replays(lab, h2, begin, dport):
