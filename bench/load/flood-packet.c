@@ -204,7 +204,7 @@ static size_t put_options(const struct flood *f, uint64_t *seed, uint8_t *option
 
         switch (f->kind) {
         case FLOOD_RANDOM:
-                len = 4 * (1 + draw_below(seed, OPTIONS_MAX / 4));
+                len = 4UL * (1 + draw_below(seed, OPTIONS_MAX / 4));
                 draw_bytes(seed, options, len);
                 return len;
         case FLOOD_TRUNCATED:
@@ -276,7 +276,7 @@ static size_t put_to_vxlan(const struct flood *f, uint64_t *seed, uint8_t *at,
                            const union slim_addr *from)
 {
         uint8_t *payload = at + sizeof(struct udphdr);
-        size_t len = 2 * (1 + draw_below(seed, 32));
+        size_t len = 2UL * (1 + draw_below(seed, 32));
 
         if (f->kind == FLOOD_VXLAN)
                 len = put_vxlan(f, seed, payload);

@@ -54,7 +54,7 @@ static const struct sockaddr *address_of(const union slim_addr *a, struct sockad
 /* The address that this machine has on its way to the target. */
 static int own_address(int fd, union slim_addr *ret)
 {
-        struct sockaddr_storage name;
+        struct sockaddr_storage name = {};
         socklen_t len = sizeof(name);
 
         if (getsockname(fd, (struct sockaddr *)&name, &len) < 0)

@@ -205,7 +205,7 @@ def main(argv):
                 setattr(args, option, parse(getattr(args, option)))
             except ValueError as e:
                 parser.error(f"--{option}: {e}")
-    verbs = {"run": _run, "scale": _scale, "flood": _flood, "report": _report, "compare": _compare, "programs": _programs,
-             "profile": _profile, "list": _list}
+    verbs = {"run": _run, "scale": _scale, "flood": _flood, "report": _report, "compare": _compare,
+             "programs": _programs, "profile": _profile, "list": _list}
     return program.run("bench", lambda: verbs[args.verb](args),
                        failure=2 if args.verb == "compare" else 1)

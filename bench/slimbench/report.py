@@ -119,9 +119,8 @@ def _scale_head(results):
 
 
 def _flood_head(results):
-    return _head(results) + ["", f"The flood is {results['flood_rate']:,} packets/s from another machine of the "
-                             "underlay. Slim / host is what a server in a Slim container keeps of the rate "
-                             "that one on a host without Slim has under the same flood."]
+    return _head(results) + ["", f"The flood is {results['flood_rate']:,} packets/s from another machine of "
+                                 "the underlay; the host has no Slim."]
 
 
 def _amount(number, unit):
