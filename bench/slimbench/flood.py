@@ -41,6 +41,10 @@ KEPT = Metric("kept", "kept of its rate without a flood", "", "higher", 2)
 FLOOD = Metric("flood", "flood, as it was sent", "packets/s", "higher", judged=False)
 CORE = Metric("core", "server's CPU", "busy cores", "lower", 2, judged=False)
 
+# Sent and dealt with on one processor, which a veth without RPS does: processor time of both.
+PACKET = Metric("packet_us", "a packet", "µs", "lower", 2)
+PACKETS = 50000
+
 SAMPLE_S = 0.2
 
 
@@ -94,30 +98,37 @@ def _work_on(bed, namespace, devices, cpu):
           " && ".join(["mount -t sysfs none /sys", *lines]))
 
 
-def _prepare(bed):
-    server_cpu, client_cpu = bed.cpus
-    _work_on(bed, "h2", ["uplink"], server_cpu)
-    _work_on(bed, "h1", ["uplink"], client_cpu)
-    _work_on(bed, MIDDLE, ["h1", "h2"], client_cpu)
+def _route(bed):
+    """What the flood's sources are answered goes to a gateway, and ends there."""
     _host(bed, "h2", "ip", "route", "add", SOURCES, "via", MIDDLE_ADDRESS)
     _host(bed, MIDDLE, "ip", "route", "add", "blackhole", SOURCES)
 
 
+def _spread(bed):
+    server_cpu, client_cpu = bed.cpus
+    _work_on(bed, "h2", ["uplink"], server_cpu)
+    _work_on(bed, "h1", ["uplink"], client_cpu)
+    _work_on(bed, MIDDLE, ["h1", "h2"], client_cpu)
+
+
+def _words(bed, kind, ports, build, endpoints, *options):
+    """Of tools/lab: the flooder."""
+    client, server = endpoints
+    return ["host", "--cpus", str(bed.cpus[1]), MIDDLE, "--", servers.load_program(build), "flood",
+            host_address(2), str(ports[0]), "--ports", str(ports[1]), "--kind", kind.key, "--from", SOURCES,
+            "--client", str(client), "--server", str(server), *map(str, options)]
+
+
 class Flood:
-    """
-    A flood while the block runs; .rate afterwards, of what was sent. (None, 0) for ports: nothing is.
-    """
+    """A flood while the block runs; .rate afterwards, of what was sent. None for ports: nothing is."""
 
     def __init__(self, bed, kind, ports, build, rate, endpoints):
         self._nothing = ports is None
         self.rate = 0
         if self._nothing:
             return
-        client, server = endpoints
-        self._words = [places.LAB, "--lab", bed.state.id, "host", "--cpus", str(bed.cpus[1]), MIDDLE,
-                       "--", servers.load_program(build), "flood", host_address(2), str(ports[0]),
-                       "--ports", str(ports[1]), "--kind", kind.key, "--rate", str(rate),
-                       "--from", SOURCES, "--client", str(client), "--server", str(server)]
+        self._words = [places.LAB, "--lab", bed.state.id,
+                       *_words(bed, kind, ports, build, endpoints, "--rate", rate)]
 
     def __enter__(self):
         if self._nothing:
@@ -203,6 +214,26 @@ def _sample(bed, network, kind, workload, settings, rate, endpoints):
     return sample
 
 
+def _packet_us(bed, network, kind, build, endpoints):
+    words = _words(bed, kind, getattr(kind, network), build, endpoints, "--count", PACKETS)
+    return json.loads(places.run_lab(bed.state.id, *words).splitlines()[-1])["cpu_us"]
+
+
+def _costs(beds, kinds, rounds, build, endpoints):
+    """What a packet costs, before the hosts have processors of their own."""
+    found = [{"key": k.key, "title": k.title, "metrics": [vars(PACKET)], "samples": {n: [] for n in NETWORKS}}
+             for k in kinds if k.host]
+    for r in range(rounds):
+        for one in found:
+            for network in order.order_of(r, NETWORKS):
+                progress(f"a packet, {one['title']}: round {r + 1} of {rounds}, {network}")
+                cost = _packet_us(beds[network], network, KINDS[one["key"]], build, endpoints)
+                one["samples"][network].append({"round": r, "values": {PACKET.key: cost}})
+    for one in found:
+        results.summarise(one)
+    return found
+
+
 def _add_kept(samples):
     """Of the rate in the same round without a flood, where that was measured."""
     quiet = samples.get(KINDS["quiet"])
@@ -235,11 +266,14 @@ def run(kinds, rounds, rate, settings):
         beds = {network: stack.enter_context(Bed([network], settings.build, prefix=prefix))
                 for network, prefix in (("host", BARE_PREFIX), ("slim", PREFIX))}
         for network, bed in beds.items():
-            _prepare(bed)
+            _route(bed)
             progress(f"starting servers, {network}")
             one = bed.places[network]
             one.serve("web", servers.web(one, settings.build), servers.WEB)
         endpoints = _endpoints(beds["slim"])
+        costs = _costs(beds, kinds, rounds, settings.build, endpoints)
+        for bed in beds.values():
+            _spread(bed)
         found = header("flood", NETWORKS, beds["slim"].cpus, settings.seconds, False)
         for workload in workloads:
             samples = {kind: {n: [] for n in NETWORKS} for kind in kinds}
@@ -259,5 +293,5 @@ def run(kinds, rounds, rate, settings):
             watched.append({"key": kind.key, "title": kind.title,
                             "values": _watch(beds["slim"], flood, workloads[-1], settings)})
     progress("")
-    return {**found, "rounds": rounds, "load": 100, "flood_rate": rate, "workloads": measured,
-            "memory": watched}
+    return {**found, "rounds": rounds, "load": 100, "flood_rate": rate, "costs": costs,
+            "workloads": measured, "memory": watched}

@@ -123,6 +123,15 @@ def _flood_head(results):
                                  "the underlay; the host has no Slim."]
 
 
+def _costs(results):
+    rows = [["a packet sent and dealt with on one core, µs", "host", "slim", "slim / host"]]
+    for one in results["costs"]:
+        (metric,) = one["metrics"]
+        cells = [_cell(one["summary"][n][metric["key"]], metric["digits"]) for n in ("host", "slim")]
+        rows.append([one["title"], *cells, f"{one['ratios']['slim'][metric['key']]['host']:.2f}"])
+    return _table(rows, 1)
+
+
 def _amount(number, unit):
     return f"{number / 1e6:,.2f} MB" if unit == "bytes" else f"{number:,}"
 
@@ -174,6 +183,9 @@ def markdown(results, charts_dir=None):
         lines += ["", "Processors, in cores that were busy with it:", ""]
         lines += _processors(results, group)
     if results["kind"] == "flood":
+        lines += ["", "## A packet of the flood", "",
+                  "The processor time of its sender, the wire and its target.", ""]
+        lines += _costs(results)
         lines += ["", "## Memory of Slim", "", "With a connection per request, on the server's host.", ""]
         lines += _flood_memory(results)
     return "\n".join(lines) + "\n"

@@ -13,7 +13,8 @@ A run as JSON, and what its samples come to.
 
 What `flood` writes is of the kind "flood" and has besides
 
-     "flood_rate", "memory": [{"key", "title", "values": {NAME: {"before", "highest", "after"}}}…]
+     "flood_rate", "costs": [{"key", "title", "metrics", "samples", "summary", "ratios"}…],
+     "memory": [{"key", "title", "values": {NAME: {"before", "highest", "after"}}}…]
 
 What `scale` writes is of the kind "scale" and has, instead of workloads,
 
@@ -90,8 +91,11 @@ def _look_at_scale(results):
             summarise(point)
 
 
-def _look_at_memory(results):
+def _look_at_flood(results):
     results["flood_rate"]
+    for one in results["costs"]:
+        one["title"]
+        summarise(one)
     for one in results["memory"]:
         one["title"]
         for key in MEMORY:
@@ -107,7 +111,7 @@ def _look(results):
     if not results["networks"] or not results["workloads"]:
         raise ValueError("nothing was measured")
     if results["kind"] == "flood":
-        _look_at_memory(results)
+        _look_at_flood(results)
     networks = [n["key"] for n in results["networks"]]
     for workload in results["workloads"]:
         workload["title"], workload["group"], workload["rate"]
