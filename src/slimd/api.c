@@ -33,6 +33,7 @@ static const struct {
     {"Endpoint.List", api_endpoint_list},
     {"Endpoint.Show", api_endpoint_show},
     {"Endpoint.Label", api_endpoint_label},
+    {"Endpoint.Limit", api_endpoint_limit},
     {"Connection.List", api_connection_list},
     {"Policy.Apply", api_policy_apply},
     {"Policy.List", api_policy_list},
