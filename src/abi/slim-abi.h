@@ -370,9 +370,9 @@ struct slim_policy_check {
  * make skb->priority.
  */
 struct slim_limit {
-        __u32 ifindex;                           /* the limiter's near end */
+        __u32 ifindex;                             /* the limiter's near end */
         __u16 class_minor[SLIM_POLICY_DIRECTIONS]; /* 0: no limit */
-        __u8 dscp;                               /* of what it sends, 0 to 63, or SLIM_NO_DSCP */
+        __u8 dscp;                                 /* of what it sends, 0 to 63, or SLIM_NO_DSCP */
         __u8 priority; /* skb->priority at the underlay device, or SLIM_NO_PRIORITY */
         __u16 pad;
 };
@@ -385,12 +385,12 @@ struct slim_limit {
  */
 enum slim_limit_stage {
         SLIM_LIMIT_NONE = 0,
-        SLIM_LIMIT_OUT = 1,    /* it leaves a socket, by the underlay device */
-        SLIM_LIMIT_OUT_LO = 2, /* … by lo */
-        SLIM_LIMIT_IN = 3,     /* it is for a socket, and came by the underlay device */
-        SLIM_LIMIT_IN_LO = 4,  /* … by lo */
-        SLIM_LIMIT_FROM = 5,   /* it came out of a container's veth */
-        SLIM_LIMIT_TO = 6,     /* it goes to an endpoint by the encapsulated path */
+        SLIM_LIMIT_OUT = 1,     /* it leaves a socket, by the underlay device */
+        SLIM_LIMIT_OUT_LO = 2,  /* … by lo */
+        SLIM_LIMIT_IN = 3,      /* it is for a socket, and came by the underlay device */
+        SLIM_LIMIT_IN_LO = 4,   /* … by lo */
+        SLIM_LIMIT_FROM = 5,    /* it came out of a container's veth */
+        SLIM_LIMIT_TO = 6,      /* it goes to an endpoint by the encapsulated path */
         SLIM_LIMIT_TO_VETH = 7, /* the host's stack routed it to a container's veth */
 };
 #define SLIM_LIMIT_MARK       0x51100000U /* | stage << 16 | minor number of the class */
@@ -464,7 +464,7 @@ struct slim_config {
         __u16 port_count; /* how many, a power of two */
         __u32 vxlan_ifindex;
         __u32 underlay_ifindex;
-        __u32 hz; /* jiffies in a second */
+        __u32 hz;           /* jiffies in a second */
         __u64 netns_cookie; /* of the host's network namespace */
 };
 

@@ -208,21 +208,6 @@ int slim_from_container(struct __sk_buff *skb)
         return bpf_redirect(config.vxlan_ifindex, 0);
 }
 
-/* tc ingress of the limiter's far end, after slim_limited: what deliver() has not done. */
-SEC("tc")
-int slim_limited_deliver(struct __sk_buff *skb)
-{
-        const struct slim_endpoint *to = limit_endpoint(skb);
-        enum slim_reason reason;
-        struct packet p = {};
-
-        skb->mark = 0;
-        if (!to)
-                return drop(SLIM_REASON_ENCAP_NO_ENDPOINT);
-        reason = packet_read(skb, &p);
-        return reason == SLIM_REASON_NONE ? hand_over(skb, to, &p) : drop(reason);
-}
-
 SEC("tc")
 int slim_to_container(struct __sk_buff *skb)
 {
@@ -272,6 +257,20 @@ static __always_inline bool tunnel_from(struct __sk_buff *skb, union slim_addr *
         return true;
 }
 
+/* What the limiter lets go: deliver() has been here before. */
+static __always_inline int deliver_limited(struct __sk_buff *skb)
+{
+        const struct slim_endpoint *to = limit_endpoint(skb);
+        enum slim_reason reason;
+        struct packet p = {};
+
+        skb->mark = 0;
+        if (!to)
+                return drop(SLIM_REASON_ENCAP_NO_ENDPOINT);
+        reason = packet_read(skb, &p);
+        return reason == SLIM_REASON_NONE ? hand_over(skb, to, &p) : drop(reason);
+}
+
 SEC("tc")
 int slim_from_vxlan(struct __sk_buff *skb)
 {
@@ -281,6 +280,8 @@ int slim_from_vxlan(struct __sk_buff *skb)
         union slim_addr host;
         __u32 network;
 
+        if (limit_stage(skb) == SLIM_LIMIT_TO)
+                return deliver_limited(skb);
         if (!tunnel_from(skb, &host, &network))
                 return drop(SLIM_REASON_ENCAP_BAD_PACKET);
         reason = packet_read(skb, &p);

@@ -118,7 +118,8 @@ int slim_limited(struct __sk_buff *skb)
                 endpoint = limit_endpoint(skb);
                 return endpoint ? bpf_redirect_peer(endpoint->ifindex, 0) : TC_ACT_SHOT;
         case SLIM_LIMIT_TO:
-                return TC_ACT_UNSPEC; /* slim_limited_deliver, which is next */
+                /* As if it had come from another host just now (slim_from_vxlan). */
+                return bpf_redirect(config.vxlan_ifindex, BPF_F_INGRESS);
         default:
                 return TC_ACT_SHOT;
         }

@@ -196,8 +196,8 @@ static int take_member(struct limits *l, const char *key, const json_t *value, c
         if (strcmp(key, "dscp") == 0)
                 return take_small(key, number, DSCP_MAX, &l->dscp, &l->has_dscp, problem);
         if (strcmp(key, "priority") == 0)
-                return take_small(key, number, LIMITS_PRIORITY_MAX, &l->priority,
-                                  &l->has_priority, problem);
+                return take_small(key, number, LIMITS_PRIORITY_MAX, &l->priority, &l->has_priority,
+                                  problem);
         snprintf(problem, LIMITS_PROBLEM_MAX,
                  "limits: \"%.32s\" is none of egress, ingress, dscp and priority", key);
         return -EINVAL;

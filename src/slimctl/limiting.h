@@ -10,12 +10,11 @@ struct limit_options {
 };
 
 /* Entries of an option table. */
-#define LIMIT_OPTIONS(o)                                    \
-        {.name = "egress", .value = &(o)->egress},          \
-            {.name = "ingress", .value = &(o)->ingress},    \
-            {.name = "dscp", .value = &(o)->dscp},          \
-        {                                                   \
-                .name = "priority", .value = &(o)->priority \
+#define LIMIT_OPTIONS(o)                                                                        \
+        {.name = "egress", .value = &(o)->egress}, {.name = "ingress", .value = &(o)->ingress}, \
+            {.name = "dscp", .value = &(o)->dscp},                                              \
+        {                                                                                       \
+                .name = "priority", .value = &(o)->priority                                     \
         }
 
 /*

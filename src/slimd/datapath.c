@@ -402,12 +402,12 @@ static size_t tc_programs(const struct datapath *dp, enum datapath_device kind,
 {
         switch (kind) {
         case DATAPATH_UNDERLAY:
-                ret[0] = (struct tc_program){dp->skel->progs.slim_ingress, BPF_TC_INGRESS,
-                                             TC_PRIORITY};
+                ret[0] =
+                    (struct tc_program){dp->skel->progs.slim_ingress, BPF_TC_INGRESS, TC_PRIORITY};
                 return 1;
         case DATAPATH_VXLAN:
-                ret[0] = (struct tc_program){dp->skel->progs.slim_to_vxlan, BPF_TC_EGRESS,
-                                             TC_PRIORITY};
+                ret[0] =
+                    (struct tc_program){dp->skel->progs.slim_to_vxlan, BPF_TC_EGRESS, TC_PRIORITY};
                 ret[1] = (struct tc_program){dp->skel->progs.slim_from_vxlan, BPF_TC_INGRESS,
                                              TC_PRIORITY};
                 return 2;
@@ -424,11 +424,9 @@ static size_t tc_programs(const struct datapath *dp, enum datapath_device kind,
                                              TC_PRIORITY_FIRST};
                 return 2;
         case DATAPATH_LIMITER:
-                ret[0] = (struct tc_program){dp->skel->progs.slim_limited, BPF_TC_INGRESS,
-                                             TC_PRIORITY_FIRST};
-                ret[1] = (struct tc_program){dp->skel->progs.slim_limited_deliver, BPF_TC_INGRESS,
-                                             TC_PRIORITY};
-                return 2;
+                ret[0] =
+                    (struct tc_program){dp->skel->progs.slim_limited, BPF_TC_INGRESS, TC_PRIORITY};
+                return 1;
         }
         return 0;
 }

@@ -18,10 +18,10 @@
 struct datapath;
 
 struct datapath_options {
-        const char *bpf_dir;     /* below a bpffs; made */
-        const char *cgroup;      /* cgroup2 directory above the brokers, */
-        const char *host_cgroup; /* and of all of the host, them among it */
-        uint32_t vxlan_ifindex;  /* the device that takes what is encapsulated, */
+        const char *bpf_dir;       /* below a bpffs; made */
+        const char *cgroup;        /* cgroup2 directory above the brokers, */
+        const char *host_cgroup;   /* and of all of the host, them among it */
+        uint32_t vxlan_ifindex;    /* the device that takes what is encapsulated, */
         uint32_t underlay_ifindex; /* and the one that it leaves by */
 };
 

@@ -74,18 +74,26 @@ static int detach(struct slimd *d, uint32_t ifindex)
         return datapath_detach_limited(ifindex);
 }
 
+/* The near end. -ENODEV: it is not there. -EEXIST: something else has its name. */
+static int find_near(struct slimd *d, struct netlink_link *ret)
+{
+        int r = netlink_link_get(d->nl, LIMITER_NEAR, ret);
+
+        return r == 0 && strcmp(ret->kind, "veth") != 0 ? -EEXIST : r;
+}
+
 /* Programs last: nothing is sent into a limiter that is not ready. */
 static int limiter_up(struct slimd *d, const char **ret_step)
 {
         struct netlink_link near, far;
         int r;
 
-        *ret_step = "make the limiter's devices";
-        r = netlink_link_get(d->nl, LIMITER_NEAR, &near);
+        *ret_step = "make the device " LIMITER_NEAR;
+        r = find_near(d, &near);
         if (r == -ENODEV) {
                 r = limiter_make(d);
                 if (r == 0)
-                        r = netlink_link_get(d->nl, LIMITER_NEAR, &near);
+                        r = find_near(d, &near);
         }
         if (r == 0)
                 r = netlink_link_get(d->nl, LIMITER_FAR, &far);
@@ -114,12 +122,15 @@ static int limiter_up(struct slimd *d, const char **ret_step)
 
 void limit_remove(struct slimd *d)
 {
+        struct netlink_link near;
         int r;
 
         d->limiter_ifindex = 0;
         (void)each_device(d, detach);
-        r = netlink_link_del(d->nl, LIMITER_NEAR); /* and the far end with it */
-        if (r < 0 && r != -ENODEV)
+        r = find_near(d, &near);
+        if (r == 0)
+                r = netlink_link_del(d->nl, LIMITER_NEAR); /* and the far end with it */
+        if (r < 0 && r != -ENODEV && r != -EEXIST)
                 log_warning_errno(r, "cannot remove the device " LIMITER_NEAR ": %m, ignoring");
 }
 
@@ -151,14 +162,22 @@ int limit_prepare(struct slimd *d, char **ret_error)
 
 /* --- limits ----------------------------------------------------------------------------------- */
 
+/* Also of a limiter that an earlier slimd has left. */
+static void delete_class(struct slimd *d, uint16_t minor)
+{
+        struct netlink_link near;
+
+        if (find_near(d, &near) == 0)
+                (void)netlink_htb_class_del(d->nl, near.ifindex, SLIM_LIMIT_HANDLE, minor);
+}
+
 static void release_class(struct slimd *d, uint16_t minor)
 {
         uint32_t key = minor;
 
         if (!minor)
                 return;
-        if (d->limiter_ifindex)
-                (void)netlink_htb_class_del(d->nl, d->limiter_ifindex, SLIM_LIMIT_HANDLE, minor);
+        delete_class(d, minor);
         (void)bpf_map_delete_elem(classes_fd(d), &key);
 }
 
@@ -212,8 +231,7 @@ void limit_tidy(struct slimd *d)
 {
         struct netlink_link near;
 
-        if (is_empty(limits_fd(d)) &&
-            (d->limiter_ifindex || netlink_link_get(d->nl, LIMITER_NEAR, &near) == 0))
+        if (is_empty(limits_fd(d)) && (d->limiter_ifindex || find_near(d, &near) == 0))
                 limit_remove(d);
 }
 
@@ -276,7 +294,7 @@ static bool keep_limit(const void *key, void *userdata)
 static bool keep_class(const void *key, void *userdata)
 {
         const uint32_t *minor = key;
-        const struct slimd *d = userdata;
+        struct slimd *d = userdata;
         uint32_t endpoint;
         struct slim_limit l;
 
@@ -286,9 +304,7 @@ static bool keep_class(const void *key, void *userdata)
         if (l.class_minor[SLIM_POLICY_INGRESS] == *minor ||
             l.class_minor[SLIM_POLICY_EGRESS] == *minor)
                 return true;
-        if (d->limiter_ifindex)
-                (void)netlink_htb_class_del(d->nl, d->limiter_ifindex, SLIM_LIMIT_HANDLE,
-                                            (uint16_t)*minor);
+        delete_class(d, (uint16_t)*minor);
         return false;
 }
 

@@ -40,7 +40,7 @@ struct local {
         int netns_fd;
         struct reservation reserved;
         bool published;
-        int limits_error; /* why its limits are not in force, or 0 */
+        int limits_error;              /* why its limits are not in force, or 0 */
         struct supervisor *supervisor; /* NULL for a plain one that publishes nothing */
         sd_event_source *end_source;
         UT_hash_handle hh;
@@ -424,9 +424,9 @@ void local_take_changes(struct slimd *d, const struct endpoint *e)
         l->e.limits = e->limits;
         r = state_save(l);
         if (r < 0)
-                log_warning_errno(r,
-                                  "endpoint %s: cannot remember its labels and limits: %m, ignoring",
-                                  l->e.name);
+                log_warning_errno(
+                    r, "endpoint %s: cannot remember its labels and limits: %m, ignoring",
+                    l->e.name);
 }
 
 /* --- the end ---------------------------------------------------------------------------------- */

@@ -244,13 +244,15 @@ static int change_endpoint(struct slimd *d, const struct endpoint *e,
 int registry_label_endpoint(struct slimd *d, const struct endpoint *e, const json_t *set,
                             const json_t *remove, char *problem)
 {
-        return change_endpoint(d, e, &(struct endpoint_change){change_labels, set, remove, problem});
+        return change_endpoint(d, e,
+                               &(struct endpoint_change){change_labels, set, remove, problem});
 }
 
 int registry_limit_endpoint(struct slimd *d, const struct endpoint *e, const json_t *set,
                             const json_t *remove, char *problem)
 {
-        return change_endpoint(d, e, &(struct endpoint_change){change_limits, set, remove, problem});
+        return change_endpoint(d, e,
+                               &(struct endpoint_change){change_limits, set, remove, problem});
 }
 
 /* --- networks --------------------------------------------------------------------------------- */
