@@ -51,7 +51,7 @@ int limit_options_take(const struct cli *cli, const struct limit_options *o, jso
         char problem[LIMITS_PROBLEM_MAX];
 
         for (size_t i = 0; i < ARRAY_SIZE(options); i++) {
-                json_int_t value;
+                json_int_t value = 0;
 
                 if (!options[i].text)
                         continue;

@@ -347,7 +347,7 @@ static int change(struct api_call *call, const struct change *c, const struct en
 int api_endpoint_label(struct api_call *call)
 {
         static const struct change labels = {"label", "labels", registry_label_endpoint};
-        const struct endpoint *e;
+        const struct endpoint *e = NULL;
 
         return change(call, &labels, &e);
 }
@@ -367,7 +367,7 @@ int api_endpoint_limit(struct api_call *call)
         }
         r = change(call, &limits, &e);
         limit_tidy(call->d);
-        if (r < 0)
+        if (!e)
                 return r;
         l = local_find(call->d, e->id);
         r = l ? local_limits_error(l) : 0;

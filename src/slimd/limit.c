@@ -55,7 +55,7 @@ static int limiter_make(struct slimd *d)
 /* The devices whose packets are limited. */
 static int each_device(struct slimd *d, int (*visit)(struct slimd *d, uint32_t ifindex))
 {
-        struct netlink_link lo;
+        struct netlink_link lo = {};
         int r = netlink_link_get(d->nl, "lo", &lo), k;
 
         if (r == 0)
@@ -85,7 +85,7 @@ static int find_near(struct slimd *d, struct netlink_link *ret)
 /* Programs last: nothing is sent into a limiter that is not ready. */
 static int limiter_up(struct slimd *d, const char **ret_step)
 {
-        struct netlink_link near, far;
+        struct netlink_link near = {}, far = {};
         int r;
 
         *ret_step = "make the device " LIMITER_NEAR;

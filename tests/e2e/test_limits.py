@@ -41,6 +41,7 @@ def send():
     c = socket.create_connection((address, port), 60)
     while True:
         c.sendall(bytes(1 << 14))
+print("ready", flush=True)
 for _ in range(n):
     threading.Thread(target=send).start()
 """
@@ -79,7 +80,7 @@ def servers(lab):
 @contextlib.contextmanager
 def sending(lab, host, name, to, n=1, kind="run", options=(), port=5000):
     with lab.start(kind, host, name, "/usr/bin/python3", "-c", SEND, to, port, n,
-                   options=options) as p:
+                   options=options, ready="ready") as p:
         yield p
 
 
