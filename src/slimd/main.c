@@ -25,6 +25,7 @@
 #include "api.h"
 #include "cluster.h"
 #include "host.h"
+#include "limit.h"
 #include "local.h"
 #include "policy.h"
 #include "revoke.h"
@@ -246,6 +247,7 @@ static int load_programs(struct slimd *d)
             .cgroup = d->opt.cgroup,
             .host_cgroup = d->opt.host_cgroup,
             .vxlan_ifindex = d->vxlan_ifindex,
+            .underlay_ifindex = d->underlay.ifindex,
         };
 
         return datapath_open(&o, &d->dp);
@@ -293,6 +295,7 @@ static int start(struct slimd *d)
         if (r < 0)
                 return r;
         local_adopt_all(d);
+        limit_prune(d);
         return api_start(d);
 }
 
