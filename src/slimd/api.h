@@ -39,6 +39,9 @@ int api_fail(struct api_call *call, int r, const char *format, ...) _printf_(3, 
 /* -EINVAL and a sentence, unless the text is a name. */
 int api_check_name(struct api_call *call, const char *what, const char *name);
 
+/* The named network, or the default one, which is made when it is first wanted. As the methods. */
+int api_want_network(struct api_call *call, const char *name, struct network **ret);
+
 /* The methods. 0, or a negative errno and call->error. */
 int api_network_create(struct api_call *call);
 int api_network_list(struct api_call *call);
