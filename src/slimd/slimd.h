@@ -10,7 +10,9 @@
  *     policy.h    network policies → maps             revoke.h    … → open connections
  *     supervise.h their brokers                       publish.h   their ports at the
  *     host's addresses            stack.h     the host's own endpoints
- *     key.h       the cluster key  api.h      the socket that clients call
+ *     key.h       the cluster key             api.h       the socket that clients call
+ *     event.h     an event, with names        monitor.h   … for whoever watches
+ *     metrics.h   figures, by HTTP
  */
 #include <stdbool.h>
 #include <stdint.h>
@@ -31,9 +33,12 @@ struct slimd_options {
         const char *host_name;
         const char *underlay;
         const char *broker;
+        const char *metrics; /* ADDR:PORT; NULL: none */
 };
 
 struct local;
+struct metrics;
+struct monitor;
 struct policy_engine;
 struct policy_past;
 
@@ -76,6 +81,8 @@ struct slimd {
 
         struct local *locals; /* by endpoint id */
         struct api *api;
+        struct monitor *monitor;
+        struct metrics *metrics; /* NULL: nobody asked for them */
         time_t since;
 
         int run_dir_fd; /* its lock says that this run directory is ours */
