@@ -25,7 +25,7 @@
 
 static const struct print_column columns[] = {
     {.title = "TIME", .key = "time", .width = 27},
-    {.title = "REASON", .key = "reason", .width = 18},
+    {.title = "REASON", .key = "reason", .width = 22},
     {.title = "ENDPOINT", .key = "endpoint", .width = 12},
     {.title = "PEER", .key = "peer_endpoint", .width = 12},
     {.title = "FROM", .key = "from", .width = 21},

@@ -34,11 +34,38 @@ static json_t *address(const union slim_addr *a, uint16_t port)
         return json_sprintf(strchr(addr, ':') ? "[%s]:%u" : "%s:%u", addr, port);
 }
 
-static json_t *endpoint_name(const struct endpoint *e)
+static struct event_name name_of(const struct endpoint *e)
 {
-        if (!e)
-                return json_null();
-        return e->is_host ? json_sprintf("host:%s", e->name) : json_string(e->name);
+        struct event_name name = {.id = e->id};
+
+        snprintf(name.text, sizeof(name.text), "%s%s", e->is_host ? "host:" : "", e->name);
+        memcpy(name.host, e->host, sizeof(name.host));
+        return name;
+}
+
+void event_remember(struct event_past *past, const struct endpoint *e)
+{
+        past->name[past->next] = name_of(e);
+        past->next = (past->next + 1) % EVENT_PAST;
+}
+
+/* All of it empty where it is nobody who is known. */
+static struct event_name find_name(const struct event_place *place, uint32_t id)
+{
+        const struct endpoint *e = id ? model_endpoint(place->model, id) : NULL;
+        struct event_name none = {};
+
+        if (e)
+                return name_of(e);
+        for (unsigned int i = 0; id && i < EVENT_PAST; i++)
+                if (place->past->name[i].id == id)
+                        return place->past->name[i];
+        return none;
+}
+
+static json_t *text_or_null(const char *text)
+{
+        return *text ? json_string(text) : json_null();
 }
 
 static json_t *network_name(const struct model *m, uint32_t id)
@@ -84,20 +111,25 @@ static json_t *option(const struct slim_event *e)
 
 json_t *event_describe(const struct event_place *place, const struct slim_event *e)
 {
-        const struct model *m = place->model;
-        const struct endpoint *own = e->endpoint ? model_endpoint(m, e->endpoint) : NULL;
-        const struct endpoint *peer = e->peer ? model_endpoint(m, e->peer) : NULL;
+        struct event_name own = find_name(place, e->endpoint), peer = find_name(place, e->peer);
+        json_t *j = json_object();
 
-        return json_pack(
-            "{s:o, s:s, s:s, s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, "
-            "s:o}",
-            "time", time_text((int64_t)e->time + place->clock_offset), "reason",
-            reason_name(e->reason), "hook", hook_name(e->hook), "host", place->host, "network",
-            network_name(m, e->network), "endpoint", endpoint_name(own), "endpoint_id",
-            number(e->endpoint), "peer_endpoint", endpoint_name(peer), "peer_id", number(e->peer),
-            "peer_host", peer ? json_string(peer->host) : json_null(), "from",
-            address(&e->from, e->from_port), "to", address(&e->to, e->to_port), "protocol",
-            protocol_name(e->protocol), "errno", number(e->error), "option", option(e));
+        json_object_set_new(j, "time", time_text((int64_t)e->time + place->clock_offset));
+        json_object_set_new(j, "reason", json_string(reason_name(e->reason)));
+        json_object_set_new(j, "hook", json_string(hook_name(e->hook)));
+        json_object_set_new(j, "host", json_string(place->host));
+        json_object_set_new(j, "network", network_name(place->model, e->network));
+        json_object_set_new(j, "endpoint", text_or_null(own.text));
+        json_object_set_new(j, "endpoint_id", number(e->endpoint));
+        json_object_set_new(j, "peer_endpoint", text_or_null(peer.text));
+        json_object_set_new(j, "peer_id", number(e->peer));
+        json_object_set_new(j, "peer_host", text_or_null(peer.host));
+        json_object_set_new(j, "from", address(&e->from, e->from_port));
+        json_object_set_new(j, "to", address(&e->to, e->to_port));
+        json_object_set_new(j, "protocol", protocol_name(e->protocol));
+        json_object_set_new(j, "errno", number(e->error));
+        json_object_set_new(j, "option", option(e));
+        return j;
 }
 
 static bool is_text(const json_t *event, const char *key, const char *text)

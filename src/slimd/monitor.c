@@ -39,6 +39,7 @@ struct monitor {
         uint64_t leased;      /* when the programs were told last; CLOCK_MONOTONIC, ns */
         uint64_t lost_before; /* what the counter of lost events was at the last look */
         uint64_t lost;        /* slimd's own that found no room */
+        struct event_past past;
         struct slim_event batch[BATCH_MAX];
         unsigned int n_batch;
 };
@@ -123,6 +124,7 @@ static void tell_all(struct slimd *d)
         _cleanup_free_ json_t **events = new0(json_t *, BATCH_MAX);
         struct event_place place = {
             .model = &d->model,
+            .past = &m->past,
             .host = d->opt.host_name,
             .clock_offset = (int64_t)(now_of(CLOCK_REALTIME) - now_of(CLOCK_MONOTONIC)),
         };
@@ -259,6 +261,12 @@ void monitor_event(struct slimd *d, struct slim_event *e)
                 m->batch[m->n_batch++] = *e;
         else
                 m->lost++;
+}
+
+void monitor_forget(struct slimd *d, const struct endpoint *e)
+{
+        if (d->monitor)
+                event_remember(&d->monitor->past, e);
 }
 
 int monitor_start(struct slimd *d)

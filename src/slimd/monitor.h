@@ -21,6 +21,9 @@ void monitor_stop(struct slimd *d);
 /* Counts what slimd itself has done, and tells it. All of *e is set but its time. */
 void monitor_event(struct slimd *d, struct slim_event *e);
 
+/* An endpoint is about to leave the model, and its events may still be under way. */
+void monitor_forget(struct slimd *d, const struct endpoint *e);
+
 /* What this client of the API wants to see, from now on. -EBUSY: it watches already; -EUSERS: there
  * are MONITORS_MAX; or why the programs cannot be told. */
 int monitor_add(struct slimd *d, const struct event_filter *filter, struct client *client);
