@@ -17,7 +17,7 @@
 
 #define CONNECTIONS_MAX  16
 #define CONNECTION_BYTES 16384 /* of memory for each, headers and all */
-#define TIMEOUT_S        10    /* of a silent connection */
+#define TIMEOUT_S        5     /* of a silent connection */
 
 /* Maps are counted by walking them: whoever asks more often gets what the last one got. */
 #define AGE_NS 1000000000ULL
@@ -119,12 +119,25 @@ static void _printf_(2, 0) on_log(void *userdata, const char *format, va_list ap
 
 /* --- in slimd's loop -------------------------------------------------------------------------- */
 
+static unsigned int connections(const struct metrics *m)
+{
+        const union MHD_DaemonInfo *info =
+            MHD_get_daemon_info(m->daemon, MHD_DAEMON_INFO_CURRENT_CONNECTIONS);
+
+        return info ? info->num_connections : 0;
+}
+
 /* One turn, and the next one at the latest when a silent connection is to be cut off. */
 static int turn(struct metrics *m)
 {
+        bool full = connections(m) == CONNECTIONS_MAX;
         MHD_UNSIGNED_LONG_LONG ms = 0;
 
         (void)MHD_run(m->daemon);
+        /* Having been full, it listens again in the turn after the one that made room, for which
+         * there may be no other cause. */
+        if (full && connections(m) < CONNECTIONS_MAX)
+                (void)MHD_run(m->daemon);
         if (MHD_get_timeout(m->daemon, &ms) != MHD_YES)
                 return sd_event_source_set_enabled(m->timer, SD_EVENT_OFF);
         sd_event_source_set_time_relative(m->timer, ms * 1000);
