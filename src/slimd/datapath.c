@@ -521,7 +521,7 @@ int datapath_count(const struct datapath *dp, enum slim_reason reason)
         uint32_t key = reason;
         int cpus = 0, r = read_counter(dp, reason, &values, &cpus);
 
-        if (r < 0)
+        if (r < 0 || !values)
                 return r;
         values[0]++;
         if (bpf_map_update_elem(bpf_map__fd(dp->skel->maps.counters), &key, values, BPF_ANY) < 0)
