@@ -359,6 +359,44 @@ struct slim_policy_check {
         __u8 protocol;        /* of IP */
 };
 
+/* --- bandwidth limits and traffic classes ----------------------------------------------------- */
+
+#define SLIM_NO_DSCP     0xff
+#define SLIM_NO_PRIORITY 0xff
+
+/*
+ * Value of the map of limits, by the id of an endpoint that is here. What is limited waits in a
+ * class of the HTB qdisc of the limiter, a veth pair of the host's, whose handle and minor number
+ * make skb->priority.
+ */
+struct slim_limit {
+        __u32 ifindex;                             /* the limiter's near end */
+        __u16 class_minor[SLIM_POLICY_DIRECTIONS]; /* 0: no limit */
+        __u8 dscp;                                 /* of what it sends, 0 to 63, or SLIM_NO_DSCP */
+        __u8 priority; /* skb->priority at the underlay device, or SLIM_NO_PRIORITY */
+        __u16 pad;
+};
+
+#define SLIM_LIMIT_HANDLE 0x511e0000U /* of the HTB qdisc: 511e: */
+
+/*
+ * A packet that is limited tells by its mark where it goes on behind the limiter, and the device
+ * that it goes on by that it has been there.
+ */
+enum slim_limit_stage {
+        SLIM_LIMIT_NONE = 0,
+        SLIM_LIMIT_OUT = 1,     /* it leaves a socket, by the underlay device */
+        SLIM_LIMIT_OUT_LO = 2,  /* … by lo */
+        SLIM_LIMIT_IN = 3,      /* it is for a socket, and came by the underlay device */
+        SLIM_LIMIT_IN_LO = 4,   /* … by lo */
+        SLIM_LIMIT_FROM = 5,    /* it came out of a container's veth */
+        SLIM_LIMIT_TO = 6,      /* it goes to an endpoint by the encapsulated path */
+        SLIM_LIMIT_TO_VETH = 7, /* the host's stack routed it to a container's veth */
+};
+#define SLIM_LIMIT_MARK       0x51100000U /* | stage << 16 | minor number of the class */
+#define SLIM_LIMIT_MARK_MASK  0xfff00000U
+#define SLIM_LIMIT_MARK_STAGE 0x000f0000U
+
 /* --- keys ------------------------------------------------------------------------------------- */
 
 /* The key in force signs and verifies, the others verify: the one before it, and the one after it
@@ -486,8 +524,8 @@ struct slim_config {
         __u16 port_base;  /* first Slim port */
         __u16 port_count; /* how many, a power of two */
         __u32 vxlan_ifindex;
-        __u32 hz; /* jiffies in a second */
-        __u32 pad;
+        __u32 underlay_ifindex;
+        __u32 hz;           /* jiffies in a second */
         __u64 netns_cookie; /* of the host's network namespace */
 };
 
@@ -528,6 +566,7 @@ SLIM_ASSERT_SIZE(struct slim_policy_subject, 4);
 SLIM_ASSERT_SIZE(struct slim_policy_key, 16);
 SLIM_ASSERT_SIZE(struct slim_policy_check, 28);
 SLIM_ASSERT_SIZE(struct slim_flow_key, 44);
+SLIM_ASSERT_SIZE(struct slim_limit, 12);
 SLIM_ASSERT_SIZE(struct slim_option, SLIM_OPTION_LEN);
 SLIM_ASSERT_SIZE(struct slim_key, 24);
 SLIM_ASSERT_SIZE(struct slim_device, 40);

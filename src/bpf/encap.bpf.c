@@ -26,6 +26,7 @@
  * IPv4, and IPv6 as far as packet.h understands it; what is not, is dropped and counted.
  */
 #include "flow.h"
+#include "limit.h"
 #include "packet-event.h"
 
 #include <linux/if_packet.h>
@@ -133,17 +134,28 @@ static __always_inline int up(struct __sk_buff *skb)
         return TC_ACT_OK;
 }
 
-/* To an endpoint that is here, from a device's ingress. */
-static __always_inline int deliver(struct __sk_buff *skb, const struct slim_endpoint *to,
-                                   const struct packet *p)
+static __always_inline int hand_over(struct __sk_buff *skb, const struct slim_endpoint *to,
+                                     const struct packet *p)
 {
-        if (!is_permitted(skb, p, to, SLIM_POLICY_INGRESS))
-                return drop(skb, p, SLIM_HOOK_DELIVER, SLIM_REASON_POLICY_INGRESS);
         if ((to->flags & SLIM_ENDPOINT_HOST) ||
             ((to->flags & SLIM_ENDPOINT_SLIM) && is_for_swapped(skb, p)))
                 return up(skb);
         /* The MAC address is nobody's; the kernel makes it PACKET_HOST (skb_scrub_packet()). */
         return bpf_redirect_peer(to->ifindex, 0);
+}
+
+/* To an endpoint that is here, from a device's ingress. */
+static __always_inline int deliver(struct __sk_buff *skb, const struct slim_endpoint *to,
+                                   const struct packet *p)
+{
+        const struct slim_limit *l;
+
+        if (!is_permitted(skb, p, to, SLIM_POLICY_INGRESS))
+                return drop(skb, p, SLIM_HOOK_DELIVER, SLIM_REASON_POLICY_INGRESS);
+        l = limit_of(to->id);
+        if (is_limited(l, SLIM_POLICY_INGRESS))
+                return limit(skb, l, SLIM_POLICY_INGRESS, SLIM_LIMIT_TO);
+        return hand_over(skb, to, p);
 }
 
 /*
@@ -166,9 +178,11 @@ static __always_inline int on_link(struct __sk_buff *skb, const struct slim_devi
 SEC("tc")
 int slim_from_container(struct __sk_buff *skb)
 {
+        enum slim_limit_stage stage = limit_stage(skb);
         __u32 ifindex = skb->ifindex;
         struct slim_device *from = bpf_map_lookup_elem(&devices, &ifindex);
         struct slim_endpoint *to, *own;
+        const struct slim_limit *l;
         enum slim_reason reason;
         struct packet p = {};
 
@@ -188,6 +202,13 @@ int slim_from_container(struct __sk_buff *skb)
         own = find(from->network, &p.from);
         if (!own)
                 return drop(skb, &p, SLIM_HOOK_FROM_CONTAINER, SLIM_REASON_ENCAP_NO_ENDPOINT);
+        if (stage != SLIM_LIMIT_NONE)
+                skb->mark = 0;
+        l = limit_of(from->endpoint);
+        if (l && !set_class(skb, l))
+                return drop(skb, &p, SLIM_HOOK_FROM_CONTAINER, SLIM_REASON_ENCAP_BAD_PACKET);
+        if (stage == SLIM_LIMIT_NONE && is_limited(l, SLIM_POLICY_EGRESS))
+                return limit(skb, l, SLIM_POLICY_EGRESS, SLIM_LIMIT_FROM);
         if (!is_permitted(skb, &p, own, SLIM_POLICY_EGRESS))
                 return drop(skb, &p, SLIM_HOOK_FROM_CONTAINER, SLIM_REASON_POLICY_EGRESS);
         to = find(from->network, &p.to);
@@ -204,6 +225,7 @@ int slim_to_container(struct __sk_buff *skb)
         __u32 ifindex = skb->ifindex;
         struct slim_device *device = bpf_map_lookup_elem(&devices, &ifindex);
         struct slim_endpoint *from, *to;
+        const struct slim_limit *l;
         enum slim_reason reason;
         struct packet p = {};
 
@@ -222,9 +244,12 @@ int slim_to_container(struct __sk_buff *skb)
         from = skb->ingress_ifindex ? 0 : find(device->network, &p.from);
         if (from && !is_permitted(skb, &p, from, SLIM_POLICY_EGRESS))
                 return drop(skb, &p, SLIM_HOOK_TO_CONTAINER, SLIM_REASON_POLICY_EGRESS);
-        return is_permitted(skb, &p, to, SLIM_POLICY_INGRESS)
-                   ? TC_ACT_OK
-                   : drop(skb, &p, SLIM_HOOK_TO_CONTAINER, SLIM_REASON_POLICY_INGRESS);
+        if (!is_permitted(skb, &p, to, SLIM_POLICY_INGRESS))
+                return drop(skb, &p, SLIM_HOOK_TO_CONTAINER, SLIM_REASON_POLICY_INGRESS);
+        l = limit_of(to->id);
+        return is_limited(l, SLIM_POLICY_INGRESS)
+                   ? limit(skb, l, SLIM_POLICY_INGRESS, SLIM_LIMIT_TO_VETH)
+                   : TC_ACT_OK;
 }
 
 /* The host that a packet came from by VXLAN. False: by no tunnel. */
@@ -244,6 +269,21 @@ static __always_inline bool tunnel_from(struct __sk_buff *skb, union slim_addr *
         return true;
 }
 
+/* What the limiter lets go: deliver() has been here before. */
+static __always_inline int deliver_limited(struct __sk_buff *skb)
+{
+        const struct slim_endpoint *to = limit_endpoint(skb);
+        enum slim_reason reason;
+        struct packet p = {};
+
+        skb->mark = 0;
+        if (!to)
+                return drop(skb, &p, SLIM_HOOK_TO_CONTAINER, SLIM_REASON_ENCAP_NO_ENDPOINT);
+        reason = packet_read(skb, &p);
+        return reason == SLIM_REASON_NONE ? hand_over(skb, to, &p)
+                                          : drop(skb, &p, SLIM_HOOK_TO_CONTAINER, reason);
+}
+
 SEC("tc")
 int slim_from_vxlan(struct __sk_buff *skb)
 {
@@ -253,6 +293,8 @@ int slim_from_vxlan(struct __sk_buff *skb)
         union slim_addr host;
         __u32 network;
 
+        if (limit_stage(skb) == SLIM_LIMIT_TO)
+                return deliver_limited(skb);
         if (!tunnel_from(skb, &host, &network))
                 return drop(skb, &p, SLIM_HOOK_FROM_VXLAN, SLIM_REASON_ENCAP_BAD_PACKET);
         reason = packet_read(skb, &p);
@@ -278,6 +320,11 @@ static __always_inline bool tunnel_to(struct __sk_buff *skb, __u32 network,
                                       const struct slim_endpoint *to)
 {
         struct bpf_tunnel_key tunnel = {.tunnel_id = network, .tunnel_ttl = 64};
+        const struct slim_limit *l = limit_of(from->id);
+
+        /* Outside too; whatever a container chooses itself stays inside. */
+        if (l && l->dscp != SLIM_NO_DSCP)
+                tunnel.tunnel_tos = l->dscp << 2;
 
         if (!addr_is_none(&from->host[SLIM_V4]) && !addr_is_none(&to->host[SLIM_V4])) {
                 tunnel.local_ipv4 = bpf_ntohl(from->host[SLIM_V4].w[3]);

@@ -5,7 +5,8 @@
  * SLIM_DEFINE_MAPS); every other program declares them, and the BPF linker joins the two.
  *
  *   written by slimd      endpoints, identities, prefixes, hosts, devices, host_endpoints, keys,
- *                         published, policy_rules, policy_cidrs, policy_subjects, watch
+ *                         published, policy_rules, policy_cidrs, policy_subjects, limits,
+ *                         limit_classes, watch
  *   written by brokers    sockets (a new socket's identity), published (at their end)
  *   written by programs   sockets, ports, listeners, hidden_ports, syns, flows, counters, events,
  *                         event_windows
@@ -203,6 +204,24 @@ struct flows_map {
         __type(value, __u64);
 };
 
+/* Id of an endpoint here → what its packets are limited to, and their class. */
+struct limits_map {
+        __uint(type, BPF_MAP_TYPE_HASH);
+        __uint(map_flags, BPF_F_NO_PREALLOC);
+        __uint(max_entries, 16384);
+        __type(key, __u32);
+        __type(value, struct slim_limit);
+};
+
+/* Minor number of an HTB class → the id of the endpoint that it limits. */
+struct limit_classes_map {
+        __uint(type, BPF_MAP_TYPE_HASH);
+        __uint(map_flags, BPF_F_NO_PREALLOC);
+        __uint(max_entries, 32768);
+        __type(key, __u32);
+        __type(value, __u32);
+};
+
 SLIM_MAP(endpoints_map, endpoints);
 SLIM_MAP(identities_map, identities);
 SLIM_MAP(prefixes_map, prefixes);
@@ -220,6 +239,8 @@ SLIM_MAP(policy_rules_map, policy_rules);
 SLIM_MAP(policy_cidrs_map, policy_cidrs);
 SLIM_MAP(policy_subjects_map, policy_subjects);
 SLIM_MAP(flows_map, flows);
+SLIM_MAP(limits_map, limits);
+SLIM_MAP(limit_classes_map, limit_classes);
 SLIM_MAP(counters_map, counters);
 SLIM_MAP(events_map, events);
 SLIM_MAP(watch_map, watch);

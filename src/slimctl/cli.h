@@ -87,6 +87,7 @@ int network_label(struct cli *cli);
 int endpoint_ls(struct cli *cli);
 int endpoint_show(struct cli *cli);
 int endpoint_label(struct cli *cli);
+int endpoint_limit(struct cli *cli);
 int connection_ls(struct cli *cli);
 int monitor_run(struct cli *cli);
 int key_show(struct cli *cli);

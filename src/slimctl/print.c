@@ -87,11 +87,13 @@ static char *format_pairs(const json_t *pairs)
                 keys[n++] = key;
         qsort(keys, n, sizeof(*keys), compare_texts);
         for (size_t i = 0; i < n; i++) {
-                _cleanup_free_ char *before = text;
+                const json_t *v = json_object_get(pairs, keys[i]);
+                _cleanup_free_ char *before = text, *number = NULL;
 
-                if (!before ||
-                    asprintf(&text, "%s%s%s=%s", before, i ? "," : "", keys[i],
-                             json_string_value(json_object_get(pairs, keys[i])) ?: "?") < 0)
+                if (json_is_integer(v))
+                        number = json_dumps(v, JSON_ENCODE_ANY);
+                if (!before || asprintf(&text, "%s%s%s=%s", before, i ? "," : "", keys[i],
+                                        number ?: json_string_value(v) ?: "?") < 0)
                         return NULL;
         }
         return text;

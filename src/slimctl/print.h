@@ -14,7 +14,8 @@ enum print_kind {
         PRINT_TEXT,  /* strings, numbers, yes or no; null and what is missing: "-" */
         PRINT_BYTES, /* a number of bytes, in the unit that suits it */
         PRINT_LIST,  /* a list of strings, with commas between; an empty one: "-" */
-        PRINT_PAIRS, /* an object of strings, as KEY=VALUE with commas between; empty: "-" */
+        PRINT_PAIRS, /* an object of strings and integers, as KEY=VALUE with commas between; empty:
+                        "-" */
 };
 
 struct print_column {

@@ -28,15 +28,25 @@ static const struct {
         const char *name;
         int (*run)(struct api_call *call);
 } methods[] = {
-    {"Network.Create", api_network_create}, {"Network.List", api_network_list},
-    {"Network.Label", api_network_label},   {"Network.Remove", api_network_remove},
-    {"Endpoint.Add", api_endpoint_add},     {"Endpoint.List", api_endpoint_list},
-    {"Endpoint.Show", api_endpoint_show},   {"Endpoint.Label", api_endpoint_label},
-    {"Event.Monitor", api_event_monitor},   {"Connection.List", api_connection_list},
-    {"Policy.Apply", api_policy_apply},     {"Policy.List", api_policy_list},
-    {"Policy.Show", api_policy_show},       {"Policy.Remove", api_policy_remove},
-    {"Policy.Check", api_policy_check},     {"Key.Show", api_key_show},
-    {"Key.Rotate", api_key_rotate},         {"Status", api_status},
+    {"Network.Create", api_network_create},
+    {"Network.List", api_network_list},
+    {"Network.Label", api_network_label},
+    {"Network.Remove", api_network_remove},
+    {"Endpoint.Add", api_endpoint_add},
+    {"Endpoint.List", api_endpoint_list},
+    {"Endpoint.Show", api_endpoint_show},
+    {"Endpoint.Label", api_endpoint_label},
+    {"Endpoint.Limit", api_endpoint_limit},
+    {"Event.Monitor", api_event_monitor},
+    {"Connection.List", api_connection_list},
+    {"Policy.Apply", api_policy_apply},
+    {"Policy.List", api_policy_list},
+    {"Policy.Show", api_policy_show},
+    {"Policy.Remove", api_policy_remove},
+    {"Policy.Check", api_policy_check},
+    {"Key.Show", api_key_show},
+    {"Key.Rotate", api_key_rotate},
+    {"Status", api_status},
 };
 
 struct client {

@@ -58,6 +58,7 @@ int api_endpoint_list(struct api_call *call);
 int api_endpoint_show(struct api_call *call);
 int api_endpoint_label(struct api_call *call);
 int api_event_monitor(struct api_call *call);
+int api_endpoint_limit(struct api_call *call);
 int api_connection_list(struct api_call *call);
 int api_key_show(struct api_call *call);
 int api_key_rotate(struct api_call *call);

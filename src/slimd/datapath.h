@@ -18,10 +18,11 @@
 struct datapath;
 
 struct datapath_options {
-        const char *bpf_dir;     /* below a bpffs; made */
-        const char *cgroup;      /* cgroup2 directory above the brokers, */
-        const char *host_cgroup; /* and of all of the host, them among it */
-        uint32_t vxlan_ifindex;  /* the device that takes what is encapsulated */
+        const char *bpf_dir;       /* below a bpffs; made */
+        const char *cgroup;        /* cgroup2 directory above the brokers, */
+        const char *host_cgroup;   /* and of all of the host, them among it */
+        uint32_t vxlan_ifindex;    /* the device that takes what is encapsulated, */
+        uint32_t underlay_ifindex; /* and the one that it leaves by */
 };
 
 /*
@@ -51,11 +52,15 @@ enum datapath_device {
         DATAPATH_UNDERLAY, /* the underlay device and lo */
         DATAPATH_VXLAN,
         DATAPATH_CONTAINER, /* the host's side of a container's veth */
+        DATAPATH_LIMITED,   /* the underlay device and lo too, while there are limits (limit.h) */
+        DATAPATH_LIMITER,   /* the limiter's far end */
 };
 
 /* Attaches (or replaces) them: at the ingress of a device, and a container's at its egress too. */
 int datapath_attach(struct datapath *dp, uint32_t ifindex, enum datapath_device kind);
-/* Takes it off again. A device without one is fine. */
+/* Takes DATAPATH_LIMITED, or all that there is, off the underlay device or lo again. A device
+ * without them is fine. */
+int datapath_detach_limited(uint32_t ifindex);
 int datapath_detach(uint32_t ifindex);
 
 /* The maps, by what they are. The descriptors stay the data path's. */
@@ -77,6 +82,8 @@ enum datapath_map {
         DATAPATH_POLICY_SUBJECTS,
         DATAPATH_EVENTS, /* a ring: no entries to be counted */
         DATAPATH_WATCH,
+        DATAPATH_LIMITS,
+        DATAPATH_LIMIT_CLASSES,
         DATAPATH_MAP_MAX,
 };
 int datapath_map_fd(const struct datapath *dp, enum datapath_map map);

@@ -25,6 +25,7 @@
 #include "api.h"
 #include "cluster.h"
 #include "host.h"
+#include "limit.h"
 #include "local.h"
 #include "metrics.h"
 #include "monitor.h"
@@ -255,6 +256,7 @@ static int load_programs(struct slimd *d)
             .cgroup = d->opt.cgroup,
             .host_cgroup = d->opt.host_cgroup,
             .vxlan_ifindex = d->vxlan_ifindex,
+            .underlay_ifindex = d->underlay.ifindex,
         };
 
         return datapath_open(&o, &d->dp);
@@ -306,6 +308,7 @@ static int start(struct slimd *d)
         if (r < 0)
                 return r;
         local_adopt_all(d);
+        limit_prune(d);
         return api_start(d);
 }
 

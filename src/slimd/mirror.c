@@ -375,7 +375,7 @@ static int apply_endpoint(struct slimd *d, const char *id_text, const char *valu
         r = model_put_endpoint(&d->model, &e, &old);
         if (r < 0)
                 return r;
-        local_take_labels(d, old);
+        local_take_changes(d, old);
         mirror_touch(d, old);
         return 0;
 }

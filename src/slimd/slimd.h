@@ -10,6 +10,7 @@
  *     policy.h    network policies → maps             revoke.h    … → open connections
  *     supervise.h their brokers                       publish.h   their ports at the
  *     host's addresses            stack.h     the host's own endpoints
+ *     limit.h     bandwidth limits of containers
  *     key.h       the cluster key             api.h       the socket that clients call
  *     event.h     an event, with names        monitor.h   … for whoever watches
  *     metrics.h   figures, by HTTP
@@ -76,6 +77,8 @@ struct slimd {
 
         bool key_rotating;  /* there is a next one */
         uint32_t key_epoch; /* of the cluster's key, as the store has it; 0: not known yet */
+
+        uint32_t limiter_ifindex; /* 0: not there, as no container here has limits */
 
         int stack_error; /* why this host is no endpoint of some network; 0: it is of all */
 
