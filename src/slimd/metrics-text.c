@@ -54,7 +54,7 @@ static int maps(const struct slimd *d, FILE *f)
             DATAPATH_HOSTS,        DATAPATH_DEVICES,         DATAPATH_HOST_ENDPOINTS,
             DATAPATH_PORTS,        DATAPATH_LISTENERS,       DATAPATH_SYNS,
             DATAPATH_PUBLISHED,    DATAPATH_POLICY_SUBJECTS, DATAPATH_POLICY_CIDRS,
-            DATAPATH_POLICY_RULES,
+            DATAPATH_POLICY_RULES, DATAPATH_LIMITS,          DATAPATH_LIMIT_CLASSES,
         };
 
         head(f, "map_entries", "gauge", "Entries of a BPF map.");
