@@ -15,8 +15,9 @@ from . import compare, flood, limits, profile, programs, report, results, runner
 USAGE = """bench/bench VERB …
 
   run --json FILE          measure, and write the results there
-      [--networks LIST]    of host, baseline, plain, slim-slow (without the accelerator) and
-                           slim, with commas between (all but slim-slow)
+      [--networks LIST]    of host, filtered (host networking with a seccomp filter), baseline, plain,
+                           slim-slow (without the accelerator) and slim, with commas between (all but
+                           filtered and slim-slow)
       [--workloads LIST]   keys and groups of `list`, with commas between (all)
       [--rounds N]         how often each measurement is taken (4); a multiple of the networks'
                            number has each of them first, second and last equally often

@@ -38,8 +38,8 @@ class Bed:
     def __init__(self, networks, build, within=False, hosts=2, prefix=PREFIX):
         self.networks = networks
         self.build = build
-        self.hosts = hosts
-        self.server_host = "h1" if within else "h2"
+        self.within = within
+        self.hosts = max(hosts, *(int(h[1:]) for n in networks for h in NETWORKS[n].hosts))
         self.state = State(program.lab_id(prefix))
         self.cpus = place.pick_cpus()
         self.places = {}
@@ -53,7 +53,7 @@ class Bed:
             for network in self.networks:
                 progress(f"starting clients: {network}")
                 one = self.places[network] = Place(self.state.id, network, directory, self.cpus,
-                                                   self.server_host)
+                                                   self.within)
                 one.start_clients()
                 one.client(REUSE)
             for k in range(self.hosts):

@@ -449,13 +449,74 @@ struct slim_key {
         X(ENCAP_BAD_HEADER, "encap_bad_header")             \
         X(ENCAP_NO_WAY, "encap_no_way")                     \
         X(POLICY_EGRESS, "policy_egress")                   \
-        X(POLICY_INGRESS, "policy_ingress")
+        X(POLICY_INGRESS, "policy_ingress")                 \
+        X(EVENT_LOST, "event_lost")                         \
+        X(REVOKED_POLICY, "revoked_policy")                 \
+        X(REVOKED_ENDPOINT, "revoked_endpoint")
 
 enum slim_reason {
 #define SLIM_REASON_ENUM(name, text) SLIM_REASON_##name,
         SLIM_REASONS(SLIM_REASON_ENUM)
 #undef SLIM_REASON_ENUM
             SLIM_REASON_MAX,
+};
+
+/* --- events ----------------------------------------------------------------------------------- */
+
+/* Where something was refused, dropped or ended. Append only, as the reasons. */
+#define SLIM_HOOKS(X)                       \
+        X(NONE, "none")                     \
+        X(CONNECT, "connect")               \
+        X(BIND, "bind")                     \
+        X(LISTEN, "listen")                 \
+        X(SETSOCKOPT, "setsockopt")         \
+        X(GETSOCKOPT, "getsockopt")         \
+        X(SYN, "syn")                       \
+        X(LOOKUP, "lookup")                 \
+        X(FROM_CONTAINER, "from_container") \
+        X(TO_CONTAINER, "to_container")     \
+        X(FROM_VXLAN, "from_vxlan")         \
+        X(TO_VXLAN, "to_vxlan")             \
+        X(DELIVER, "deliver")               \
+        X(REVOKE, "revoke")
+
+enum slim_hook {
+#define SLIM_HOOK_ENUM(name, text) SLIM_HOOK_##name,
+        SLIM_HOOKS(SLIM_HOOK_ENUM)
+#undef SLIM_HOOK_ENUM
+            SLIM_HOOK_MAX,
+};
+
+/*
+ * One denial, drop or revocation: a record of the ring buffer. What is not known is 0. Addresses
+ * are overlay ones as far as they are known, and those of the wire otherwise.
+ */
+struct slim_event {
+        __u64 time;               /* CLOCK_MONOTONIC, ns */
+        union slim_addr from, to; /* of who began, and of who was meant */
+        __u32 endpoint;           /* whose business it is: who was refused, or who refused */
+        __u32 peer;               /* the endpoint at the other end */
+        __u32 network;            /* network id */
+        __u16 from_port, to_port; /* virtual ones with overlay addresses */
+        __u16 reason;             /* enum slim_reason */
+        __u8 hook;                /* enum slim_hook */
+        __u8 protocol;            /* of IP */
+        __u16 error;              /* the errno that the program was told; 0: nothing */
+        __u16 pad;
+        __u32 level, option; /* of SETSOCKOPT and GETSOCKOPT */
+};
+
+/*
+ * Events are made while somebody watches: the map "watch" has the time (CLOCK_MONOTONIC, ns) until
+ * which slimd reads the ring, and 0 for nobody. And of each reason, on each processor, no more than
+ * SLIM_EVENT_BURST in SLIM_EVENT_WINDOW_NS; what is more is counted as EVENT_LOST.
+ */
+#define SLIM_EVENT_BURST     100
+#define SLIM_EVENT_WINDOW_NS 100000000ULL
+
+struct slim_event_window {
+        __u64 since; /* CLOCK_MONOTONIC, ns */
+        __u64 n;
 };
 
 /* Load-time constants of the programs (read-only data, written by slimd before it loads them). */
@@ -510,3 +571,5 @@ SLIM_ASSERT_SIZE(struct slim_option, SLIM_OPTION_LEN);
 SLIM_ASSERT_SIZE(struct slim_key, 24);
 SLIM_ASSERT_SIZE(struct slim_device, 40);
 SLIM_ASSERT_SIZE(struct slim_config, 24);
+SLIM_ASSERT_SIZE(struct slim_event, 72);
+SLIM_ASSERT_SIZE(struct slim_event_window, 16);

@@ -27,13 +27,23 @@
  */
 #include "flow.h"
 #include "limit.h"
+#include "packet-event.h"
 
 #include <linux/if_packet.h>
 #include <linux/pkt_cls.h>
 
-static __always_inline int drop(enum slim_reason reason)
+static __always_inline void tell(struct __sk_buff *skb, const struct packet *p, enum slim_hook hook,
+                                 enum slim_reason reason)
 {
         count(reason);
+        if (event_wanted(reason))
+                slim_tell_packet(skb, p, hook, reason);
+}
+
+static __always_inline int drop(struct __sk_buff *skb, const struct packet *p, enum slim_hook hook,
+                                enum slim_reason reason)
+{
+        tell(skb, p, hook, reason);
         return TC_ACT_SHOT;
 }
 
@@ -64,7 +74,7 @@ static __always_inline int to_stack(struct __sk_buff *skb, const struct packet *
 
         if (!network_of(&p->to))
                 return TC_ACT_OK;
-        count(SLIM_REASON_ENCAP_NO_ENDPOINT);
+        tell(skb, p, SLIM_HOOK_FROM_CONTAINER, SLIM_REASON_ENCAP_NO_ENDPOINT);
         if (addr_is_v4(&p->to)) {
                 /* The checksum counts in words of two bytes: the hops, and the protocol. */
                 if (packet_load(skb, __builtin_offsetof(struct iphdr, ttl), &was, 1) < 0 ||
@@ -141,7 +151,7 @@ static __always_inline int deliver(struct __sk_buff *skb, const struct slim_endp
         const struct slim_limit *l;
 
         if (!is_permitted(skb, p, to, SLIM_POLICY_INGRESS))
-                return drop(SLIM_REASON_POLICY_INGRESS);
+                return drop(skb, p, SLIM_HOOK_DELIVER, SLIM_REASON_POLICY_INGRESS);
         l = limit_of(to->id);
         if (is_limited(l, SLIM_POLICY_INGRESS))
                 return limit(skb, l, SLIM_POLICY_INGRESS, SLIM_LIMIT_TO);
@@ -152,7 +162,8 @@ static __always_inline int deliver(struct __sk_buff *skb, const struct slim_endp
  * What a container says on its link: to its gateway, which is this host, or to all on it. Its
  * source may be none that would give this host a neighbour for each packet.
  */
-static __always_inline int on_link(const struct slim_device *from, const struct packet *p)
+static __always_inline int on_link(struct __sk_buff *skb, const struct slim_device *from,
+                                   const struct packet *p)
 {
         static const union slim_addr own = {.b = SLIM_CONTAINER_LINK_LOCAL};
         union slim_addr link_local = addr_v6(own.w[0], own.w[1], own.w[2], own.w[3]);
@@ -160,7 +171,7 @@ static __always_inline int on_link(const struct slim_device *from, const struct 
         if (addr_is_none(addr_of(from->addr, SLIM_V6)) ||
             (!addr_equal(&p->from, addr_of(from->addr, SLIM_V6)) &&
              !addr_equal(&p->from, &link_local) && !addr_is_any6(&p->from)))
-                return drop(SLIM_REASON_ENCAP_SPOOFED);
+                return drop(skb, p, SLIM_HOOK_FROM_CONTAINER, SLIM_REASON_ENCAP_SPOOFED);
         return TC_ACT_OK;
 }
 
@@ -176,30 +187,30 @@ int slim_from_container(struct __sk_buff *skb)
         struct packet p = {};
 
         if (!from)
-                return drop(SLIM_REASON_ENCAP_NO_ENDPOINT);
+                return drop(skb, &p, SLIM_HOOK_FROM_CONTAINER, SLIM_REASON_ENCAP_NO_ENDPOINT);
         reason = packet_read(skb, &p);
         if (reason != SLIM_REASON_NONE)
-                return drop(reason);
+                return drop(skb, &p, SLIM_HOOK_FROM_CONTAINER, reason);
         if (addr_is_scoped(&p.to))
-                return on_link(from, &p);
+                return on_link(skb, from, &p);
         /* A neighbour of another container it is not, whatever it says of its gateway. */
         if (is_discovery(skb, &p))
-                return drop(SLIM_REASON_ENCAP_SPOOFED);
+                return drop(skb, &p, SLIM_HOOK_FROM_CONTAINER, SLIM_REASON_ENCAP_SPOOFED);
         if (addr_is_any6(&p.from) ||
             !addr_equal(&p.from, addr_of(from->addr, addr_family(&p.from))))
-                return drop(SLIM_REASON_ENCAP_SPOOFED);
+                return drop(skb, &p, SLIM_HOOK_FROM_CONTAINER, SLIM_REASON_ENCAP_SPOOFED);
         own = find(from->network, &p.from);
         if (!own)
-                return drop(SLIM_REASON_ENCAP_NO_ENDPOINT);
+                return drop(skb, &p, SLIM_HOOK_FROM_CONTAINER, SLIM_REASON_ENCAP_NO_ENDPOINT);
         if (stage != SLIM_LIMIT_NONE)
                 skb->mark = 0;
         l = limit_of(from->endpoint);
         if (l && !set_class(skb, l))
-                return drop(SLIM_REASON_ENCAP_BAD_PACKET);
+                return drop(skb, &p, SLIM_HOOK_FROM_CONTAINER, SLIM_REASON_ENCAP_BAD_PACKET);
         if (stage == SLIM_LIMIT_NONE && is_limited(l, SLIM_POLICY_EGRESS))
                 return limit(skb, l, SLIM_POLICY_EGRESS, SLIM_LIMIT_FROM);
         if (!is_permitted(skb, &p, own, SLIM_POLICY_EGRESS))
-                return drop(SLIM_REASON_POLICY_EGRESS);
+                return drop(skb, &p, SLIM_HOOK_FROM_CONTAINER, SLIM_REASON_POLICY_EGRESS);
         to = find(from->network, &p.to);
         if (!to)
                 return to_stack(skb, &p);
@@ -223,17 +234,18 @@ int slim_to_container(struct __sk_buff *skb)
                 return TC_ACT_OK;
         reason = packet_read(skb, &p);
         if (reason != SLIM_REASON_NONE)
-                return skb->ingress_ifindex ? drop(reason) : TC_ACT_OK;
+                return skb->ingress_ifindex ? drop(skb, &p, SLIM_HOOK_TO_CONTAINER, reason)
+                                            : TC_ACT_OK;
         if (skb->ingress_ifindex && network_of(&p.from))
-                return drop(SLIM_REASON_ENCAP_SPOOFED);
+                return drop(skb, &p, SLIM_HOOK_TO_CONTAINER, SLIM_REASON_ENCAP_SPOOFED);
         to = device ? find(device->network, &p.to) : 0;
         if (!to || (!skb->ingress_ifindex && is_discovery(skb, &p)))
                 return TC_ACT_OK;
         from = skb->ingress_ifindex ? 0 : find(device->network, &p.from);
         if (from && !is_permitted(skb, &p, from, SLIM_POLICY_EGRESS))
-                return drop(SLIM_REASON_POLICY_EGRESS);
+                return drop(skb, &p, SLIM_HOOK_TO_CONTAINER, SLIM_REASON_POLICY_EGRESS);
         if (!is_permitted(skb, &p, to, SLIM_POLICY_INGRESS))
-                return drop(SLIM_REASON_POLICY_INGRESS);
+                return drop(skb, &p, SLIM_HOOK_TO_CONTAINER, SLIM_REASON_POLICY_INGRESS);
         l = limit_of(to->id);
         return is_limited(l, SLIM_POLICY_INGRESS)
                    ? limit(skb, l, SLIM_POLICY_INGRESS, SLIM_LIMIT_TO_VETH)
@@ -266,9 +278,10 @@ static __always_inline int deliver_limited(struct __sk_buff *skb)
 
         skb->mark = 0;
         if (!to)
-                return drop(SLIM_REASON_ENCAP_NO_ENDPOINT);
+                return drop(skb, &p, SLIM_HOOK_TO_CONTAINER, SLIM_REASON_ENCAP_NO_ENDPOINT);
         reason = packet_read(skb, &p);
-        return reason == SLIM_REASON_NONE ? hand_over(skb, to, &p) : drop(reason);
+        return reason == SLIM_REASON_NONE ? hand_over(skb, to, &p)
+                                          : drop(skb, &p, SLIM_HOOK_TO_CONTAINER, reason);
 }
 
 SEC("tc")
@@ -283,18 +296,18 @@ int slim_from_vxlan(struct __sk_buff *skb)
         if (limit_stage(skb) == SLIM_LIMIT_TO)
                 return deliver_limited(skb);
         if (!tunnel_from(skb, &host, &network))
-                return drop(SLIM_REASON_ENCAP_BAD_PACKET);
+                return drop(skb, &p, SLIM_HOOK_FROM_VXLAN, SLIM_REASON_ENCAP_BAD_PACKET);
         reason = packet_read(skb, &p);
         if (reason != SLIM_REASON_NONE)
-                return drop(reason);
+                return drop(skb, &p, SLIM_HOOK_FROM_VXLAN, reason);
         if (!bpf_map_lookup_elem(&hosts, &host))
-                return drop(SLIM_REASON_ENCAP_UNKNOWN_HOST);
+                return drop(skb, &p, SLIM_HOOK_FROM_VXLAN, SLIM_REASON_ENCAP_UNKNOWN_HOST);
         from = find(network, &p.from);
         if (!from || !addr_is_one_of(&host, from->host))
-                return drop(SLIM_REASON_ENCAP_SPOOFED);
+                return drop(skb, &p, SLIM_HOOK_FROM_VXLAN, SLIM_REASON_ENCAP_SPOOFED);
         to = find(network, &p.to);
         if (!to || !(to->flags & SLIM_ENDPOINT_LOCAL))
-                return drop(SLIM_REASON_ENCAP_NO_ENDPOINT);
+                return drop(skb, &p, SLIM_HOOK_FROM_VXLAN, SLIM_REASON_ENCAP_NO_ENDPOINT);
         return deliver(skb, to, &p);
 }
 
@@ -339,18 +352,20 @@ int slim_to_vxlan(struct __sk_buff *skb)
 
         reason = packet_read(skb, &p);
         if (reason != SLIM_REASON_NONE)
-                return drop(reason);
+                return drop(skb, &p, SLIM_HOOK_TO_VXLAN, reason);
         if (addr_is_scoped(&p.to))
                 return TC_ACT_SHOT; /* the device's own: it is no link with neighbours */
         network = network_of(&p.from);
         from = network ? find(*network, &p.from) : 0;
         if (!from || !(from->flags & SLIM_ENDPOINT_LOCAL))
-                return drop(SLIM_REASON_ENCAP_SPOOFED);
+                return drop(skb, &p, SLIM_HOOK_TO_VXLAN, SLIM_REASON_ENCAP_SPOOFED);
         to = find(*network, &p.to);
         if (!to || (to->flags & SLIM_ENDPOINT_LOCAL))
-                return drop(SLIM_REASON_ENCAP_NO_ENDPOINT);
+                return drop(skb, &p, SLIM_HOOK_TO_VXLAN, SLIM_REASON_ENCAP_NO_ENDPOINT);
         /* What came out of a veth has been asked there. */
         if (!skb->ingress_ifindex && !is_permitted(skb, &p, from, SLIM_POLICY_EGRESS))
-                return drop(SLIM_REASON_POLICY_EGRESS);
-        return tunnel_to(skb, *network, from, to) ? TC_ACT_OK : drop(SLIM_REASON_ENCAP_NO_WAY);
+                return drop(skb, &p, SLIM_HOOK_TO_VXLAN, SLIM_REASON_POLICY_EGRESS);
+        return tunnel_to(skb, *network, from, to)
+                   ? TC_ACT_OK
+                   : drop(skb, &p, SLIM_HOOK_TO_VXLAN, SLIM_REASON_ENCAP_NO_WAY);
 }

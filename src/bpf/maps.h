@@ -6,9 +6,10 @@
  *
  *   written by slimd      endpoints, identities, prefixes, hosts, devices, host_endpoints, keys,
  *                         published, policy_rules, policy_cidrs, policy_subjects, limits,
- *                         limit_classes
+ *                         limit_classes, watch
  *   written by brokers    sockets (a new socket's identity), published (at their end)
- *   written by programs   sockets, ports, listeners, hidden_ports, syns, flows, counters
+ *   written by programs   sockets, ports, listeners, hidden_ports, syns, flows, counters, events,
+ *                         event_windows
  */
 #include <linux/bpf.h>
 #include <stdbool.h>
@@ -172,6 +173,28 @@ struct counters_map {
         __type(value, __u64);
 };
 
+/* Denials, drops and revocations for who watches (event.h): 3,276 of them. */
+struct events_map {
+        __uint(type, BPF_MAP_TYPE_RINGBUF);
+        __uint(max_entries, 256 * 1024); /* bytes: a power of two, and whole pages */
+};
+
+/* Until when slimd reads the events. */
+struct watch_map {
+        __uint(type, BPF_MAP_TYPE_ARRAY);
+        __uint(max_entries, 1);
+        __type(key, __u32);
+        __type(value, __u64);
+};
+
+/* Reason → how many events of it there were lately. */
+struct event_windows_map {
+        __uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+        __uint(max_entries, SLIM_REASON_MAX);
+        __type(key, __u32);
+        __type(value, struct slim_event_window);
+};
+
 /* Flows of the encapsulated path whose answers a policy might deny → when a packet of it was seen
  * last (bpf_ktime_get_ns()). An LRU: a flood pushes out the oldest. */
 struct flows_map {
@@ -219,6 +242,9 @@ SLIM_MAP(flows_map, flows);
 SLIM_MAP(limits_map, limits);
 SLIM_MAP(limit_classes_map, limit_classes);
 SLIM_MAP(counters_map, counters);
+SLIM_MAP(events_map, events);
+SLIM_MAP(watch_map, watch);
+SLIM_MAP(event_windows_map, event_windows);
 
 #ifndef SLIM_DEFINE_MAPS
 extern const volatile struct slim_config config;

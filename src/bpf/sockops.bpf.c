@@ -16,10 +16,12 @@
  * host drops it.
  */
 #include "caller.h"
+#include "event.h"
 #include "option.h"
 #include "ports.h"
 
 #include <asm-generic/socket.h>
+#include <linux/in.h>
 #include <linux/tcp.h>
 
 #define SYN_FLAG 0x02
@@ -91,6 +93,30 @@ static __always_inline void write_option(struct bpf_sock_ops *ops, struct slim_s
         bpf_store_hdr_opt(ops, &option, sizeof(option), 0);
 }
 
+/* It listens to nobody: nothing can be refused here. */
+static __noinline int tell(const struct slim_socket *s)
+{
+        struct slim_event e = {
+            .from = s->bound_addr,
+            .from_port = s->bound_port,
+            .endpoint = s->endpoint,
+            .network = s->network,
+            .reason = SLIM_REASON_LISTEN_IN_USE,
+            .hook = SLIM_HOOK_LISTEN,
+            .protocol = IPPROTO_TCP,
+        };
+
+        event_send(&e);
+        return 0;
+}
+
+static __always_inline void in_use(const struct slim_socket *s)
+{
+        count(SLIM_REASON_LISTEN_IN_USE);
+        if (event_wanted(SLIM_REASON_LISTEN_IN_USE))
+                tell(s);
+}
+
 static __always_inline void listening(struct bpf_sock_ops *ops, struct bpf_sock *sk,
                                       struct slim_socket *s)
 {
@@ -118,7 +144,7 @@ static __always_inline void listening(struct bpf_sock_ops *ops, struct bpf_sock 
 
                 port_bind(&q);
                 if (q.binding < 0)
-                        return count(SLIM_REASON_LISTEN_IN_USE);
+                        return in_use(s);
                 failed = s->bind_flags & SLIM_BIND_FAILED;
                 port_hold(s, &q, bpf_get_socket_cookie(ops));
                 s->bind_flags |= failed;
@@ -126,7 +152,7 @@ static __always_inline void listening(struct bpf_sock_ops *ops, struct bpf_sock 
         key.port = s->bound_port;
         p = bpf_map_lookup_elem(&ports, &key);
         if (!p)
-                return count(SLIM_REASON_LISTEN_IN_USE);
+                return in_use(s);
 
         /* Hidden before it can be found, and whether or not it will be. The host port is another
          * one when it listens again after a shutdown(), which gave up the first. */
@@ -143,7 +169,7 @@ static __always_inline void listening(struct bpf_sock_ops *ops, struct bpf_sock 
         if (s->slot == SLIM_NO_SLOT) {
                 at = port_listen(p, s, uid_of(sk));
                 if (at < 0)
-                        return count(SLIM_REASON_LISTEN_IN_USE);
+                        return in_use(s);
                 s->slot = at;
         }
         watch_state(ops, true);

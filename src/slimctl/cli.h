@@ -89,6 +89,7 @@ int endpoint_show(struct cli *cli);
 int endpoint_label(struct cli *cli);
 int endpoint_limit(struct cli *cli);
 int connection_ls(struct cli *cli);
+int monitor_run(struct cli *cli);
 int key_show(struct cli *cli);
 int key_rotate(struct cli *cli);
 int policy_apply(struct cli *cli);

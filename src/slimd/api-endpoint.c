@@ -28,10 +28,6 @@
 #include "mirror.h"
 #include "registry.h"
 
-#define DEFAULT_NETWORK "default"
-#define DEFAULT_PREFIX  "10.77.0.0/16"
-#define DEFAULT_BLOCK   (96 + 26)
-
 static json_t *labels_of(const struct endpoint *e)
 {
         _cleanup_(labels_clear) struct labels labels = {};
@@ -119,40 +115,10 @@ static int check_fds(struct api_call *call, bool slim, pid_t pid)
         return 0;
 }
 
-/* The named network, or the default one, which is made when it is first wanted. */
-static int want_network(struct api_call *call, const char *name, struct network **ret)
-{
-        struct slimd *d = call->d;
-        struct network wanted = {.block_bits[SLIM_V4] = DEFAULT_BLOCK};
-        const char *other = NULL;
-        int r = 0;
-
-        *ret = model_network(&d->model, name);
-        if (*ret)
-                return 0;
-        if (strcmp(name, DEFAULT_NETWORK) != 0)
-                return api_fail(call, -ENOENT, "network \"%s\" does not exist", name);
-        snprintf(wanted.name, sizeof(wanted.name), "%s", name);
-        inaddr_prefix_parse(DEFAULT_PREFIX, &wanted.prefix[SLIM_V4]);
-        r = registry_create_network(d, &wanted, ret, &other);
-        if (r == -EEXIST && other)
-                return api_fail(call, r,
-                                "the default network's prefix " DEFAULT_PREFIX
-                                " overlaps that of network \"%s\": name a network, or create "
-                                "\"" DEFAULT_NETWORK "\" with another prefix",
-                                other);
-        if (r == -EEXIST) {
-                *ret = model_network(&d->model, name);
-                return *ret ? 0 : -ENOENT;
-        }
-        if (r < 0)
-                return api_fail(call, r, "cannot create the default network: %s", strerror(-r));
-        return 0;
-}
-
 int api_endpoint_add(struct api_call *call)
 {
-        const char *name, *network_name = DEFAULT_NETWORK, *addr_text[SLIM_FAMILIES] = {}, *kind;
+        const char *name, *network_name = POLICY_DEFAULT_NETWORK, *addr_text[SLIM_FAMILIES] = {},
+                          *kind;
         char problem[PUBLICATION_PROBLEM_MAX];
         _Static_assert(sizeof(problem) >= LABELING_PROBLEM_MAX, "a label's problem is longer");
         _Static_assert(sizeof(problem) >= LIMITS_PROBLEM_MAX, "a limit's problem is longer");
@@ -212,7 +178,7 @@ int api_endpoint_add(struct api_call *call)
         r = cluster_sync(d);
         if (r < 0)
                 return api_fail(call, r, "the store does not answer: %s", strerror(-r));
-        r = want_network(call, network_name, &network);
+        r = api_want_network(call, network_name, &network);
         if (r < 0)
                 return r;
         for (unsigned int f = 0; f < SLIM_FAMILIES; f++)
@@ -287,7 +253,7 @@ static int find(struct api_call *call, const char *name, const char *network,
 
 int api_endpoint_show(struct api_call *call)
 {
-        const char *name, *network = DEFAULT_NETWORK;
+        const char *name, *network = POLICY_DEFAULT_NETWORK;
         const struct endpoint *e = NULL;
         int r;
 
@@ -309,7 +275,7 @@ struct change {
 
 static int change(struct api_call *call, const struct change *c, const struct endpoint **ret)
 {
-        const char *name, *network = DEFAULT_NETWORK;
+        const char *name, *network = POLICY_DEFAULT_NETWORK;
         char problem[LABELING_PROBLEM_MAX] = "";
         _Static_assert(sizeof(problem) >= LIMITS_PROBLEM_MAX, "a limit's problem is longer");
         const json_t *set = NULL, *remove = NULL;

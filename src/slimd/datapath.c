@@ -62,6 +62,10 @@ static struct bpf_map *map_of(const struct datapath *dp, enum datapath_map map)
                 return dp->skel->maps.policy_cidrs;
         case DATAPATH_POLICY_SUBJECTS:
                 return dp->skel->maps.policy_subjects;
+        case DATAPATH_EVENTS:
+                return dp->skel->maps.events;
+        case DATAPATH_WATCH:
+                return dp->skel->maps.watch;
         case DATAPATH_LIMITS:
                 return dp->skel->maps.limits;
         case DATAPATH_LIMIT_CLASSES:
@@ -88,26 +92,16 @@ static const char *const map_names[] = {
     [DATAPATH_POLICY_RULES] = "policy_rules",
     [DATAPATH_POLICY_CIDRS] = "policy_cidrs",
     [DATAPATH_POLICY_SUBJECTS] = "policy_subjects",
+    [DATAPATH_EVENTS] = "events",
+    [DATAPATH_WATCH] = "watch",
     [DATAPATH_LIMITS] = "limits",
     [DATAPATH_LIMIT_CLASSES] = "limit_classes",
 };
 _Static_assert(ARRAY_SIZE(map_names) == DATAPATH_MAP_MAX, "a map has no name");
 
-static const char *const reason_names[] = {
-#define REASON_NAME(name, text) [SLIM_REASON_##name] = text,
-    SLIM_REASONS(REASON_NAME)
-#undef REASON_NAME
-};
-_Static_assert(ARRAY_SIZE(reason_names) == SLIM_REASON_MAX, "a reason has no name");
-
 const char *datapath_map_name(enum datapath_map map)
 {
         return map_names[map];
-}
-
-const char *datapath_reason_name(enum slim_reason reason)
-{
-        return reason_names[reason];
 }
 
 int datapath_map_fd(const struct datapath *dp, enum datapath_map map)
@@ -534,22 +528,66 @@ int datapath_policy_check(const struct datapath *dp, const struct slim_policy_ch
         return 0;
 }
 
-int datapath_counters(const struct datapath *dp, uint64_t ret[SLIM_REASON_MAX])
+/* The values of a counter, one for each processor; the caller frees *ret. */
+static int read_counter(const struct datapath *dp, enum slim_reason reason, uint64_t **ret,
+                        int *ret_cpus)
 {
         int cpus = libbpf_num_possible_cpus(), fd = bpf_map__fd(dp->skel->maps.counters);
         _cleanup_free_ uint64_t *values = NULL;
+        uint32_t key = reason;
 
         if (cpus < 0)
                 return cpus;
         values = new0(uint64_t, (size_t)cpus);
         if (!values)
                 return -ENOMEM;
-        for (uint32_t i = 0; i < SLIM_REASON_MAX; i++) {
-                if (bpf_map_lookup_elem(fd, &i, values) < 0)
-                        return -errno;
-                ret[i] = 0;
-                for (int c = 0; c < cpus; c++)
-                        ret[i] += values[c];
+        if (bpf_map_lookup_elem(fd, &key, values) < 0)
+                return -errno;
+        *ret = TAKE_PTR(values);
+        *ret_cpus = cpus;
+        return 0;
+}
+
+int datapath_counter(const struct datapath *dp, enum slim_reason reason, uint64_t *ret)
+{
+        _cleanup_free_ uint64_t *values = NULL;
+        int cpus = 0, r = read_counter(dp, reason, &values, &cpus);
+        uint64_t n = 0;
+
+        if (r < 0)
+                return r;
+        for (int c = 0; c < cpus; c++)
+                n += values[c];
+        *ret = n;
+        return 0;
+}
+
+int datapath_counters(const struct datapath *dp, uint64_t ret[SLIM_REASON_MAX])
+{
+        for (unsigned int i = 0; i < SLIM_REASON_MAX; i++) {
+                int r = datapath_counter(dp, (enum slim_reason)i, &ret[i]);
+
+                if (r < 0)
+                        return r;
         }
         return 0;
+}
+
+int datapath_count(const struct datapath *dp, enum slim_reason reason)
+{
+        _cleanup_free_ uint64_t *values = NULL;
+        uint32_t key = reason;
+        int cpus = 0, r = read_counter(dp, reason, &values, &cpus);
+
+        if (r < 0 || !values)
+                return r;
+        values[0]++;
+        if (bpf_map_update_elem(bpf_map__fd(dp->skel->maps.counters), &key, values, BPF_ANY) < 0)
+                return -errno;
+        return 0;
+}
+
+uint32_t datapath_map_capacity(const struct datapath *dp, enum datapath_map map)
+{
+        return bpf_map__max_entries(map_of(dp, map));
 }

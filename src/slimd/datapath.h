@@ -80,6 +80,8 @@ enum datapath_map {
         DATAPATH_POLICY_RULES,
         DATAPATH_POLICY_CIDRS,
         DATAPATH_POLICY_SUBJECTS,
+        DATAPATH_EVENTS, /* a ring: no entries to be counted */
+        DATAPATH_WATCH,
         DATAPATH_LIMITS,
         DATAPATH_LIMIT_CLASSES,
         DATAPATH_MAP_MAX,
@@ -89,6 +91,8 @@ const char *datapath_map_name(enum datapath_map map);
 
 /* How many entries a map has, by walking it. */
 int datapath_map_count(const struct datapath *dp, enum datapath_map map, uint64_t *ret);
+/* … and how many it can have. */
+uint32_t datapath_map_capacity(const struct datapath *dp, enum datapath_map map);
 
 /*
  * Deletes every key of a map for which keep() says false. key_size bytes at most 64.
@@ -100,6 +104,8 @@ int datapath_map_prune(const struct datapath *dp, enum datapath_map map, size_t 
 int datapath_policy_check(const struct datapath *dp, const struct slim_policy_check *check,
                           enum slim_policy_verdict *ret);
 
-/* What the programs have counted since they were first loaded, over all processors. */
+/* What was counted since the programs were first loaded, over all processors: all of it, or one. */
 int datapath_counters(const struct datapath *dp, uint64_t ret[SLIM_REASON_MAX]);
-const char *datapath_reason_name(enum slim_reason reason);
+int datapath_counter(const struct datapath *dp, enum slim_reason reason, uint64_t *ret);
+/* One more of a reason that no program counts. */
+int datapath_count(const struct datapath *dp, enum slim_reason reason);

@@ -93,6 +93,11 @@ bool local_is_published(const struct local *l)
         return l->published;
 }
 
+pid_t local_broker_pid(const struct local *l)
+{
+        return l->supervisor ? supervisor_pid(l->supervisor) : 0;
+}
+
 uint32_t local_ifindex(const struct local *l)
 {
         return l->ifindex;
@@ -212,8 +217,7 @@ void local_describe(const struct local *l, json_t *endpoint)
         cgroup_path(l, "", path);
         json_object_set_new(endpoint, "device", json_string(l->device));
         json_object_set_new(endpoint, "cgroup", json_string(path));
-        json_object_set_new(endpoint, "broker_pid",
-                            json_integer(l->supervisor ? supervisor_pid(l->supervisor) : 0));
+        json_object_set_new(endpoint, "broker_pid", json_integer(local_broker_pid(l)));
         json_object_set_new(endpoint, "pids", json_integer(count_pids(l)));
 }
 

@@ -27,6 +27,8 @@
 #include "host.h"
 #include "limit.h"
 #include "local.h"
+#include "metrics.h"
+#include "monitor.h"
 #include "policy.h"
 #include "revoke.h"
 #include "slimd.h"
@@ -49,6 +51,9 @@ static void usage(FILE *to)
               "  --underlay DEV     device that reaches the other hosts (default: that of the\n"
               "                     default route)\n"
               "  --broker PATH      the slim-broker to start\n"
+              "  --metrics ADDR:PORT\n"
+              "                     figures for Prometheus, for whoever reaches that address:\n"
+              "                     127.0.0.1:9511 is for this host alone (default: none)\n"
               "  --teardown         end this host's containers and remove all that slimd made\n"
               "  --verbose          say more\n"
               "  --help, --version\n",
@@ -77,6 +82,7 @@ static int parse(int argc, char **argv, struct slimd_options *o, bool *teardown)
             {"host-name", required_argument, NULL, 'n'},
             {"underlay", required_argument, NULL, 'u'},
             {"broker", required_argument, NULL, 'B'},
+            {"metrics", required_argument, NULL, 'm'},
             {"teardown", no_argument, NULL, OPT_TEARDOWN},
             {"verbose", no_argument, NULL, 'v'},
             {"help", no_argument, NULL, 'h'},
@@ -110,6 +116,9 @@ static int parse(int argc, char **argv, struct slimd_options *o, bool *teardown)
                         break;
                 case 'B':
                         o->broker = optarg;
+                        break;
+                case 'm':
+                        o->metrics = optarg;
                         break;
                 case OPT_TEARDOWN:
                         *teardown = true;
@@ -275,6 +284,8 @@ static int start(struct slimd *d)
         if (r == 0)
                 r = check_machine();
         if (r == 0)
+                r = metrics_start(d);
+        if (r == 0)
                 r = host_claim(d, true);
         if (r == 0)
                 r = cluster_open(d, true);
@@ -282,6 +293,8 @@ static int start(struct slimd *d)
                 r = host_prepare(d);
         if (r == 0)
                 r = load_programs(d);
+        if (r == 0)
+                r = monitor_start(d);
         if (r == 0)
                 r = policy_start(d);
         if (r == 0)
@@ -390,10 +403,12 @@ int main(int argc, char **argv)
         }
         r = run(&d, want_teardown, &defaults);
         api_stop(&d);
+        metrics_stop(&d);
         local_forget_all(&d);
         cluster_stop(&d);
         policy_stop(&d);
         revoke_stop(&d);
+        monitor_stop(&d);
         if (d.dp)
                 datapath_free(d.dp);
         if (d.nl)

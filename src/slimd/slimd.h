@@ -11,7 +11,9 @@
  *     supervise.h their brokers                       publish.h   their ports at the
  *     host's addresses            stack.h     the host's own endpoints
  *     limit.h     bandwidth limits of containers
- *     key.h       the cluster key  api.h      the socket that clients call
+ *     key.h       the cluster key             api.h       the socket that clients call
+ *     event.h     an event, with names        monitor.h   … for whoever watches
+ *     metrics.h   figures, by HTTP
  */
 #include <stdbool.h>
 #include <stdint.h>
@@ -32,9 +34,12 @@ struct slimd_options {
         const char *host_name;
         const char *underlay;
         const char *broker;
+        const char *metrics; /* ADDR:PORT; NULL: none */
 };
 
 struct local;
+struct metrics;
+struct monitor;
 struct policy_engine;
 struct policy_past;
 
@@ -79,6 +84,8 @@ struct slimd {
 
         struct local *locals; /* by endpoint id */
         struct api *api;
+        struct monitor *monitor;
+        struct metrics *metrics; /* NULL: nobody asked for them */
         time_t since;
 
         int run_dir_fd; /* its lock says that this run directory is ours */
