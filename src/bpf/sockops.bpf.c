@@ -91,6 +91,13 @@ static __always_inline void write_option(struct bpf_sock_ops *ops, struct slim_s
         bpf_store_hdr_opt(ops, &option, sizeof(option), 0);
 }
 
+/* Nobody finds the listener. The broker, if listen() passed it, looks and undoes that. */
+static __always_inline void no_room(struct slim_socket *s)
+{
+        s->bind_flags |= SLIM_BIND_NO_ROOM;
+        count(SLIM_REASON_LISTEN_LIMIT);
+}
+
 static __always_inline void listening(struct bpf_sock_ops *ops, struct bpf_sock *sk,
                                       struct slim_socket *s)
 {
@@ -101,6 +108,7 @@ static __always_inline void listening(struct bpf_sock_ops *ops, struct bpf_sock 
         __u8 failed;
         int at;
 
+        s->bind_flags &= ~SLIM_BIND_NO_ROOM;
         if (!s->owner) {
                 /* listen() with no bind(), or with one to port 0 whose port was lost: a new port,
                  * on the address that was bound or on the wildcard. */
@@ -117,6 +125,8 @@ static __always_inline void listening(struct bpf_sock_ops *ops, struct bpf_sock 
                         q.addr = ops->family == AF_INET ? addr_v4(0) : addr_v6(0, 0, 0, 0);
 
                 port_bind(&q);
+                if (q.no_room)
+                        return no_room(s);
                 if (q.binding < 0)
                         return count(SLIM_REASON_LISTEN_IN_USE);
                 failed = s->bind_flags & SLIM_BIND_FAILED;
@@ -141,16 +151,23 @@ static __always_inline void listening(struct bpf_sock_ops *ops, struct bpf_sock 
                 s->listen_port = hidden;
         }
         if (s->slot == SLIM_NO_SLOT) {
+                if (!usage_take_listener(s->endpoint))
+                        return no_room(s);
                 at = port_listen(p, s, uid_of(sk));
-                if (at < 0)
+                if (at < 0) {
+                        usage_return_listener(s->endpoint);
                         return count(SLIM_REASON_LISTEN_IN_USE);
+                }
                 s->slot = at;
         }
         watch_state(ops, true);
         lkey.port = s->bound_port;
         lkey.binding = s->binding;
         lkey.slot = s->slot;
-        bpf_sock_hash_update(ops, &listeners, &lkey, BPF_ANY);
+        if (bpf_sock_hash_update(ops, &listeners, &lkey, BPF_ANY) < 0) {
+                port_unlisten(s);
+                no_room(s);
+        }
 }
 
 /*
@@ -205,6 +222,7 @@ static __always_inline void accepted(struct bpf_sock_ops *ops, struct slim_socke
         s->listen_port = 0;
         s->slot = SLIM_NO_SLOT;
         s->accepted = 1;
+        s->counted = 0;
         s->peer_kind = SLIM_PEER_NONE; /* not what the listener was once connected to */
         s->peer_endpoint = 0;
         if (ops->bpf_sock_ops_cb_flags)

@@ -31,6 +31,7 @@ struct slimd_options {
         const char *host_name;
         const char *underlay;
         const char *broker;
+        uint32_t max_sockets, max_ports, max_listeners; /* of a container */
 };
 
 struct local;

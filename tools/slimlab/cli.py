@@ -31,7 +31,7 @@ USAGE = """tools/lab [--lab ID] [--bin DIR] VERB …
   ip [--family 4|6] NAME                 the overlay address of a name
   ip --baseline NAME [--host HOST]       its address on the baseline
   ctl HOST -- ARGS…                      slimctl of that host
-  daemon HOST start|stop|kill|pid|log    its slimd
+  daemon HOST start|stop|kill|pid|log    its slimd   [start … -- OPTION…: further ones of slimd's]
 
 --lab ID: $SLIM_LAB or "lab" unless given. --bin DIR: the build directory, $SLIM_BUILD or the
 repository's build/ unless given."""
@@ -113,7 +113,7 @@ def main(argv):
     if args.verb in _TAKES_COMMAND:
         if not command and not (args.verb == "ctl" and command is not None):
             parser.error(f"{args.verb}: a command has to follow --")
-    elif command is not None:
+    elif command is not None and (args.verb, getattr(args, "action", None)) != ("daemon", "start"):
         parser.error(f"{args.verb} takes no command")
     if args.verb == "ip" and args.host and not args.baseline:
         parser.error("ip: --host goes with --baseline")
@@ -167,7 +167,7 @@ def _dispatch(args, command):
         return lab.run_ctl(state, args.host, command, build=build)
     if args.verb == "ip":
         return _ip(state, args)
-    return _daemon(state, args, build)
+    return _daemon(state, args, command or [], build)
 
 
 def _ip(state, args):
@@ -180,7 +180,7 @@ def _ip(state, args):
     return 0
 
 
-def _daemon(state, args, build):
+def _daemon(state, args, options, build):
     host = args.host
     with state.locked():
         state.check_host(host)
@@ -188,7 +188,7 @@ def _daemon(state, args, build):
         if build:
             state.data["build"] = build
         if args.action == "start":
-            daemon.start(state, host)
+            daemon.start(state, host, options)
             daemon.wait_ready(state, [host])
         elif args.action == "stop":
             daemon.end(state, host, signal.SIGTERM)

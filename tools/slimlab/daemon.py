@@ -53,11 +53,11 @@ def running(state, host):
     return None
 
 
-def start(state, host):
-    """Starts it and does not wait. LabError if it runs already."""
+def start(state, host, options=()):
+    """Starts it and does not wait. options: further ones of slimd's. LabError if it runs already."""
     if running(state, host):
         raise LabError(f"slimd of {host} runs already, process {running(state, host)[0]}")
-    argv = command(state, host)
+    argv = [*command(state, host), *options]
     cgroup = f"{state.host_cgroup(cgroup2_root(), host)}/daemon"
     cgroup_make(cgroup)
     os.makedirs(state.host_dir(host), mode=0o755, exist_ok=True)
