@@ -68,6 +68,8 @@ struct slim_prefix_key {
                 0xfe, 0x80, [9] = 0x51, 0x1e, 0xff, 0xfe, 0, 0, 0x03 \
         }
 
+#define SLIM_VXLAN_PORT 4789 /* RFC 7348: UDP, of every host */
+
 /* Who is behind a veth: value of the map of host-side ifindexes. */
 struct slim_device {
         __u32 endpoint;
@@ -422,7 +424,8 @@ struct slim_key {
         X(POLICY_EGRESS, "policy_egress")                   \
         X(POLICY_INGRESS, "policy_ingress")                 \
         X(BIND_LIMIT, "bind_limit")                         \
-        X(LISTEN_LIMIT, "listen_limit")
+        X(LISTEN_LIMIT, "listen_limit")                     \
+        X(ENCAP_FORGED, "encap_forged")
 
 enum slim_reason {
 #define SLIM_REASON_ENUM(name, text) SLIM_REASON_##name,
