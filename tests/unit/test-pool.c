@@ -272,7 +272,7 @@ static void test_no_more(void **state)
         struct budget few;
         struct made m;
 
-        budget_init(&few, bpf_map__fd(skel->maps.usage), 1, 2 * POOL_SIZE, &own);
+        budget_init(&few, bpf_map__fd(skel->maps.usage), 1, 2ULL * POOL_SIZE, &own);
         made_start_with(&m, map, &few);
         wait_for(&m.pool, POOL_SIZE);
         assert_int_equal(own, 2 * POOL_SIZE);
@@ -288,7 +288,7 @@ static void test_no_more(void **state)
         assert_int_equal(own, 2 * POOL_SIZE);
 
         made_start_with(&m, -1, &few);
-        few.max = 3 * POOL_SIZE;
+        few.max = 3ULL * POOL_SIZE;
         wait_failed(&m.pool);
         assert_int_equal(pool_take(&m.pool, AF_INET), -EBADF);
         made_stop(&m);
