@@ -10,13 +10,14 @@ from slimlab import lab, place, program
 from slimlab.program import between
 from slimlab.system import LabError
 
-from . import compare, profile, programs, report, results, runner, scale, workloads
+from . import compare, limits, profile, programs, report, results, runner, scale, workloads
 
 USAGE = """bench/bench VERB …
 
   run --json FILE          measure, and write the results there
-      [--networks LIST]    of host, baseline, plain, slim-slow (without the accelerator) and
-                           slim, with commas between (all but slim-slow)
+      [--networks LIST]    of host, filtered (host networking with a seccomp filter), baseline, plain,
+                           slim-slow (without the accelerator) and slim, with commas between (all but
+                           filtered and slim-slow)
       [--workloads LIST]   keys and groups of `list`, with commas between (all)
       [--rounds N]         how often each measurement is taken (4); a multiple of the networks'
                            number has each of them first, second and last equally often
@@ -39,6 +40,8 @@ USAGE = """bench/bench VERB …
   profile WORKLOAD         which functions the server's core is in, on two networks, and where they
                            differ most
       [--networks A,B]     (host,slim)   [--rounds N] [--seconds N] [--bin DIR]   as above (10, 2)
+  limits                   how well limits of bandwidth are held, and what they cost those that
+                           have none   [--rounds N] [--seconds N] [--bin DIR]   as above (5, 3)
   list                     the workloads
 
 docs/bench.md says what is measured and how."""
@@ -80,6 +83,10 @@ def _parser():
     p.add_argument("--networks", default="host,slim")
     p.add_argument("--rounds", type=between(1, 1000), default=10)
     p.add_argument("--seconds", type=between(1, 3600), default=2)
+    p.add_argument("--bin", metavar="DIR")
+    p = verbs.add_parser("limits")
+    p.add_argument("--rounds", type=between(1, 1000), default=5)
+    p.add_argument("--seconds", type=between(1, 3600), default=3)
     p.add_argument("--bin", metavar="DIR")
     verbs.add_parser("list")
     return parser
@@ -154,6 +161,12 @@ def _programs(args):
     return 0
 
 
+def _limits(args):
+    build = _prepare(args, ["iperf3"])
+    print(limits.markdown(limits.run(args.rounds, args.seconds, build)), end="")
+    return 0
+
+
 def _profile(args):
     if len(args.workloads) != 1 or len(args.networks) != 2:
         raise LabError("a profile is of one workload on two networks")
@@ -185,6 +198,6 @@ def main(argv):
             except ValueError as e:
                 parser.error(f"--{option}: {e}")
     verbs = {"run": _run, "scale": _scale, "report": _report, "compare": _compare, "programs": _programs,
-             "profile": _profile, "list": _list}
+             "profile": _profile, "limits": _limits, "list": _list}
     return program.run("bench", lambda: verbs[args.verb](args),
                        failure=2 if args.verb == "compare" else 1)

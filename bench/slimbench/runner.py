@@ -22,6 +22,10 @@ PREFIX = "bench"
 # connect() looks through 14,000 ports for each connection, which takes some ms on any network.
 REUSE = ["sysctl", "-qw", "net.ipv4.tcp_tw_reuse=1"]
 
+# A connection that has ended is tracked for two more minutes, and when there are 262,144 of them (the
+# usual limit), SYNs are dropped on any network of the hosts.
+TRACKING = ["sysctl", "-qw", "net.netfilter.nf_conntrack_tcp_timeout_time_wait=1"]
+
 # How often a fixed load is tried that could not be made because the machine was busy with something else.
 ATTEMPTS = 3
 
@@ -32,8 +36,8 @@ class Bed:
     def __init__(self, networks, build, within=False, hosts=2):
         self.networks = networks
         self.build = build
-        self.hosts = hosts
-        self.server_host = "h1" if within else "h2"
+        self.within = within
+        self.hosts = max(hosts, *(int(h[1:]) for n in networks for h in NETWORKS[n].hosts))
         self.state = State(program.lab_id(PREFIX))
         self.cpus = place.pick_cpus()
         self.places = {}
@@ -47,11 +51,12 @@ class Bed:
             for network in self.networks:
                 progress(f"starting clients: {network}")
                 one = self.places[network] = Place(self.state.id, network, directory, self.cpus,
-                                                   self.server_host)
+                                                   self.within)
                 one.start_clients()
                 one.client(REUSE)
             for k in range(self.hosts):
-                run_lab(self.state.id, "host", f"h{k + 1}", "--", *REUSE)
+                for settings in (REUSE, TRACKING):
+                    run_lab(self.state.id, "host", f"h{k + 1}", "--", *settings)
             return self
         except BaseException:
             self.__exit__(None, None, None)

@@ -11,7 +11,7 @@
 #include <linux/bpf.h>
 #include <linux/types.h>
 
-#define SLIM_ABI_VERSION 3
+#define SLIM_ABI_VERSION 4
 
 union slim_addr {
         __u8 b[16];
@@ -370,6 +370,44 @@ struct slim_policy_check {
         __u8 protocol;        /* of IP */
 };
 
+/* --- bandwidth limits and traffic classes ----------------------------------------------------- */
+
+#define SLIM_NO_DSCP     0xff
+#define SLIM_NO_PRIORITY 0xff
+
+/*
+ * Value of the map of limits, by the id of an endpoint that is here. What is limited waits in a
+ * class of the HTB qdisc of the limiter, a veth pair of the host's, whose handle and minor number
+ * make skb->priority.
+ */
+struct slim_limit {
+        __u32 ifindex;                             /* the limiter's near end */
+        __u16 class_minor[SLIM_POLICY_DIRECTIONS]; /* 0: no limit */
+        __u8 dscp;                                 /* of what it sends, 0 to 63, or SLIM_NO_DSCP */
+        __u8 priority; /* skb->priority at the underlay device, or SLIM_NO_PRIORITY */
+        __u16 pad;
+};
+
+#define SLIM_LIMIT_HANDLE 0x511e0000U /* of the HTB qdisc: 511e: */
+
+/*
+ * A packet that is limited tells by its mark where it goes on behind the limiter, and the device
+ * that it goes on by that it has been there.
+ */
+enum slim_limit_stage {
+        SLIM_LIMIT_NONE = 0,
+        SLIM_LIMIT_OUT = 1,     /* it leaves a socket, by the underlay device */
+        SLIM_LIMIT_OUT_LO = 2,  /* … by lo */
+        SLIM_LIMIT_IN = 3,      /* it is for a socket, and came by the underlay device */
+        SLIM_LIMIT_IN_LO = 4,   /* … by lo */
+        SLIM_LIMIT_FROM = 5,    /* it came out of a container's veth */
+        SLIM_LIMIT_TO = 6,      /* it goes to an endpoint by the encapsulated path */
+        SLIM_LIMIT_TO_VETH = 7, /* the host's stack routed it to a container's veth */
+};
+#define SLIM_LIMIT_MARK       0x51100000U /* | stage << 16 | minor number of the class */
+#define SLIM_LIMIT_MARK_MASK  0xfff00000U
+#define SLIM_LIMIT_MARK_STAGE 0x000f0000U
+
 /* --- keys ------------------------------------------------------------------------------------- */
 
 /* The key in force signs and verifies, the others verify: the one before it, and the one after it
@@ -423,6 +461,9 @@ struct slim_key {
         X(ENCAP_NO_WAY, "encap_no_way")                     \
         X(POLICY_EGRESS, "policy_egress")                   \
         X(POLICY_INGRESS, "policy_ingress")                 \
+        X(EVENT_LOST, "event_lost")                         \
+        X(REVOKED_POLICY, "revoked_policy")                 \
+        X(REVOKED_ENDPOINT, "revoked_endpoint")             \
         X(BIND_LIMIT, "bind_limit")                         \
         X(LISTEN_LIMIT, "listen_limit")                     \
         X(ENCAP_FORGED, "encap_forged")
@@ -434,16 +475,74 @@ enum slim_reason {
             SLIM_REASON_MAX,
 };
 
+/* --- events ----------------------------------------------------------------------------------- */
+
+/* Where something was refused, dropped or ended. Append only, as the reasons. */
+#define SLIM_HOOKS(X)                       \
+        X(NONE, "none")                     \
+        X(CONNECT, "connect")               \
+        X(BIND, "bind")                     \
+        X(LISTEN, "listen")                 \
+        X(SETSOCKOPT, "setsockopt")         \
+        X(GETSOCKOPT, "getsockopt")         \
+        X(SYN, "syn")                       \
+        X(LOOKUP, "lookup")                 \
+        X(FROM_CONTAINER, "from_container") \
+        X(TO_CONTAINER, "to_container")     \
+        X(FROM_VXLAN, "from_vxlan")         \
+        X(TO_VXLAN, "to_vxlan")             \
+        X(DELIVER, "deliver")               \
+        X(REVOKE, "revoke")
+
+enum slim_hook {
+#define SLIM_HOOK_ENUM(name, text) SLIM_HOOK_##name,
+        SLIM_HOOKS(SLIM_HOOK_ENUM)
+#undef SLIM_HOOK_ENUM
+            SLIM_HOOK_MAX,
+};
+
+/*
+ * One denial, drop or revocation: a record of the ring buffer. What is not known is 0. Addresses
+ * are overlay ones as far as they are known, and those of the wire otherwise.
+ */
+struct slim_event {
+        __u64 time;               /* CLOCK_MONOTONIC, ns */
+        union slim_addr from, to; /* of who began, and of who was meant */
+        __u32 endpoint;           /* whose business it is: who was refused, or who refused */
+        __u32 peer;               /* the endpoint at the other end */
+        __u32 network;            /* network id */
+        __u16 from_port, to_port; /* virtual ones with overlay addresses */
+        __u16 reason;             /* enum slim_reason */
+        __u8 hook;                /* enum slim_hook */
+        __u8 protocol;            /* of IP */
+        __u16 error;              /* the errno that the program was told; 0: nothing */
+        __u16 pad;
+        __u32 level, option; /* of SETSOCKOPT and GETSOCKOPT */
+};
+
+/*
+ * Events are made while somebody watches: the map "watch" has the time (CLOCK_MONOTONIC, ns) until
+ * which slimd reads the ring, and 0 for nobody. And of each reason, on each processor, no more than
+ * SLIM_EVENT_BURST in SLIM_EVENT_WINDOW_NS; what is more is counted as EVENT_LOST.
+ */
+#define SLIM_EVENT_BURST     100
+#define SLIM_EVENT_WINDOW_NS 100000000ULL
+
+struct slim_event_window {
+        __u64 since; /* CLOCK_MONOTONIC, ns */
+        __u64 n;
+};
+
 /* Load-time constants of the programs (read-only data, written by slimd before it loads them). */
 struct slim_config {
         __u16 port_base;  /* first Slim port */
         __u16 port_count; /* how many, a power of two */
         __u32 vxlan_ifindex;
+        __u32 underlay_ifindex;
         __u32 hz;            /* jiffies in a second */
-        __u32 max_ports;     /* a container's entries of the map ports, */
         __u64 netns_cookie;  /* of the host's network namespace */
+        __u32 max_ports;     /* a container's entries of the map ports, */
         __u32 max_listeners; /* … of the map listeners */
-        __u32 pad;
 };
 
 /* Of packets with overlay addresses that are for sockets of the host's stack, such as a swapped
@@ -484,7 +583,10 @@ SLIM_ASSERT_SIZE(struct slim_policy_subject, 4);
 SLIM_ASSERT_SIZE(struct slim_policy_key, 16);
 SLIM_ASSERT_SIZE(struct slim_policy_check, 28);
 SLIM_ASSERT_SIZE(struct slim_flow_key, 44);
+SLIM_ASSERT_SIZE(struct slim_limit, 12);
 SLIM_ASSERT_SIZE(struct slim_option, SLIM_OPTION_LEN);
 SLIM_ASSERT_SIZE(struct slim_key, 24);
 SLIM_ASSERT_SIZE(struct slim_device, 40);
 SLIM_ASSERT_SIZE(struct slim_config, 32);
+SLIM_ASSERT_SIZE(struct slim_event, 72);
+SLIM_ASSERT_SIZE(struct slim_event_window, 16);

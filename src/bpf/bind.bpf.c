@@ -9,11 +9,13 @@
  * IP_BIND_ADDRESS_NO_PORT for itself: then there is an address alone. Privileged ports and the
  * range of automatic ones are the container's own.
  */
+#include "event.h"
 #include "ports.h"
 #include "sysctl.h"
 
 #include <asm-generic/errno.h>
 #include <bpf/bpf_core_read.h>
+#include <linux/in.h>
 
 #define AF_UNSPEC 0
 #define AF_INET   2
@@ -60,6 +62,33 @@ static __always_inline bool was_refused(struct bpf_sock *sk, const struct slim_s
         return !(v4 | sk->src_ip6[0] | sk->src_ip6[1] | sk->src_ip6[2] | sk->src_ip6[3]);
 }
 
+static __noinline int tell(const struct slim_socket *s, const union slim_addr *addr, __u16 port,
+                           enum slim_reason reason)
+{
+        struct slim_event e = {
+            .from = *addr,
+            .from_port = port,
+            .endpoint = s->endpoint,
+            .network = s->network,
+            .reason = reason,
+            .hook = SLIM_HOOK_BIND,
+            .protocol = IPPROTO_TCP,
+            .error = -bpf_get_retval(),
+        };
+
+        event_send(&e);
+        return 0;
+}
+
+static __always_inline int refused(const struct slim_socket *s, const union slim_addr *addr,
+                                   __u16 port, int error, enum slim_reason reason)
+{
+        refuse(error, reason);
+        if (event_wanted(reason))
+                tell(s, addr, port, reason);
+        return 0;
+}
+
 /* 1: *addr is what the kernel shall bind to (port 0); 0: refused, with the errno set. */
 static __always_inline int bind_to(struct bpf_sock_addr *ctx, struct slim_socket *s,
                                    union slim_addr *addr, __u16 port)
@@ -75,9 +104,9 @@ static __always_inline int bind_to(struct bpf_sock_addr *ctx, struct slim_socket
 
         /* In the order of __inet_bind() and __inet6_bind(). */
         if (foreign && (!bound || ctx->family == AF_INET))
-                return refuse(EADDRNOTAVAIL, SLIM_REASON_BIND_FOREIGN_ADDRESS);
+                return refused(s, addr, port, EADDRNOTAVAIL, SLIM_REASON_BIND_FOREIGN_ADDRESS);
         if (port && port < net->ipv4.sysctl_ip_prot_sock && !caller_may(net, CAP_NET_BIND_SERVICE))
-                return refuse(EACCES, SLIM_REASON_BIND_PRIVILEGED);
+                return refused(s, addr, port, EACCES, SLIM_REASON_BIND_PRIVILEGED);
         if (bound) {
                 /* The kernel may not say so: it has no port before connect() or listen(). */
                 bpf_set_retval(-EINVAL);
@@ -106,8 +135,8 @@ static __always_inline int bind_to(struct bpf_sock_addr *ctx, struct slim_socket
                 s->bind_flags |= SLIM_BIND_FAILED; /* the kernel forgets the address that was */
                 s->bound_addr = addr_v6(0, 0, 0, 0);
                 /* The kernel says the same when it has no memory for another port. */
-                return refuse(EADDRINUSE,
-                              q.no_room ? SLIM_REASON_BIND_LIMIT : SLIM_REASON_BIND_IN_USE);
+                return refused(s, addr, port, EADDRINUSE,
+                               q.no_room ? SLIM_REASON_BIND_LIMIT : SLIM_REASON_BIND_IN_USE);
         }
         port_hold(s, &q, bpf_get_socket_cookie(ctx));
         if (ctx->family == AF_INET6 && !addr_is_v4(addr) && !addr_is_any6(addr))

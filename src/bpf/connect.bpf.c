@@ -26,6 +26,7 @@
  *
  * Not covered: connect() with AF_UNSPEC does not come here, and needs nothing from here.
  */
+#include "event.h"
 #include "policy.h"
 #include "prepare.h"
 
@@ -47,6 +48,68 @@ enum verdict {
         UNTOUCHED = 1,
         REWRITTEN = 2,
 };
+
+/* --- refusals --------------------------------------------------------------------------------- */
+
+/*
+ * Tells who watches of a connect() that goes nowhere; d: where to. A function of its own for the
+ * verifier, which looks at it once: there are many ways to be refused.
+ */
+__weak __noinline int slim_tell_connect(struct bpf_sock_addr *ctx, const struct destination *d,
+                                        __u32 reason)
+{
+        struct slim_socket *s = bpf_sk_storage_get(&sockets, ctx->sk, 0, 0);
+        struct slim_prefix_key prefix = {.prefixlen = 128};
+        struct slim_event e = {
+            .reason = reason,
+            .hook = SLIM_HOOK_CONNECT,
+            .protocol = IPPROTO_TCP,
+            .error = -bpf_get_retval(),
+        };
+        struct slim_endpoint_key key = {};
+        struct slim_device *self = 0;
+        struct slim_endpoint *peer;
+        __u32 *network;
+
+        if (!d)
+                return 0;
+        e.to = d->addr;
+        e.to_port = d->port;
+        if (s) {
+                e.endpoint = s->endpoint;
+                e.network = s->network;
+                e.from = addr_is_any(&s->bound_addr) ? *addr_of(s->addr, addr_family(&e.to))
+                                                     : s->bound_addr;
+                e.from_port = s->bound_port;
+        } else { /* a process of the host's */
+                prefix.addr = e.to;
+                network = bpf_map_lookup_elem(&prefixes, &prefix);
+                if (network) {
+                        e.network = *network;
+                        self = bpf_map_lookup_elem(&host_endpoints, &e.network);
+                }
+                if (self) {
+                        e.endpoint = self->endpoint;
+                        e.from = *addr_of(self->addr, addr_family(&e.to));
+                }
+        }
+        key.network = e.network;
+        key.addr = e.to;
+        peer = bpf_map_lookup_elem(&endpoints, &key);
+        if (peer)
+                e.peer = peer->id;
+        event_send(&e);
+        return 0;
+}
+
+static __always_inline enum verdict refused(struct bpf_sock_addr *ctx, const struct destination *d,
+                                            int error, enum slim_reason reason)
+{
+        refuse(error, reason);
+        if (event_wanted(reason))
+                slim_tell_connect(ctx, d, reason);
+        return REFUSED;
+}
 
 /* --- the source ------------------------------------------------------------------------------- */
 
@@ -138,7 +201,7 @@ static __always_inline enum verdict directly(struct bpf_sock_addr *ctx, bool v4,
 
         if (!s->is_host && !addr_is_any(&source) && !addr_is_loopback(&s->bound_addr) &&
             set_source(ctx, v4, &any, 0) < 0)
-                return refuse(EADDRNOTAVAIL, SLIM_REASON_CONNECT_NO_SOURCE);
+                return refused(ctx, d, EADDRNOTAVAIL, SLIM_REASON_CONNECT_NO_SOURCE);
         s->peer_endpoint = endpoint;
         s->peer_port = d->port;
         d->port = slim_port_of(s->endpoint, endpoint, d->port);
@@ -162,14 +225,15 @@ static __always_inline enum verdict by_vxlan(struct bpf_sock_addr *ctx, bool v4,
         s->peer_addr = d->addr;
         s->peer_port = d->port;
         if (s->owner && addr_is_loopback(&s->bound_addr))
-                return refuse(EINVAL, SLIM_REASON_CONNECT_NO_SOURCE); /* as the kernel does */
+                return refused(ctx, d, EINVAL,
+                               SLIM_REASON_CONNECT_NO_SOURCE); /* as the kernel does */
         if (addr_equal(&source, own))
                 return UNTOUCHED;
         if (s->owner && set_source(ctx, v4, own, s->bound_port) == 0)
                 return UNTOUCHED;
         if (set_source(ctx, v4, own, 0) == 0)
                 return UNTOUCHED;
-        return refuse(EADDRNOTAVAIL, SLIM_REASON_CONNECT_NO_SOURCE);
+        return refused(ctx, d, EADDRNOTAVAIL, SLIM_REASON_CONNECT_NO_SOURCE);
 }
 
 /* --- policy ----------------------------------------------------------------------------------- */
@@ -201,8 +265,10 @@ static __always_inline enum verdict denied(struct bpf_sock_addr *ctx, bool v4,
         union slim_addr nowhere = addr_v4(bpf_htonl(0x7f000001));
 
         if (how == SLIM_POLICY_REJECT)
-                return refuse(EPERM, SLIM_REASON_POLICY_EGRESS);
+                return refused(ctx, d, EPERM, SLIM_REASON_POLICY_EGRESS);
         count(SLIM_REASON_POLICY_EGRESS);
+        if (event_wanted(SLIM_REASON_POLICY_EGRESS))
+                slim_tell_connect(ctx, d, SLIM_REASON_POLICY_EGRESS);
         if (!v4 && s->is_host && addr_family(&d->addr) == SLIM_V6)
                 nowhere = addr_v6(0, 0, 0, bpf_htonl(1)); /* it may be of IPv6 alone */
         s->peer_kind = SLIM_PEER_OVERLAY;
@@ -229,10 +295,10 @@ static __always_inline enum verdict find_way(struct bpf_sock_addr *ctx, bool v4,
                 return directly(ctx, v4, s, d, &d->addr, s->endpoint);
         }
         if (addr_is_none(addr_of(s->addr, family)))
-                return refuse(ENETUNREACH, SLIM_REASON_CONNECT_NO_ADDRESS);
+                return refused(ctx, d, ENETUNREACH, SLIM_REASON_CONNECT_NO_ADDRESS);
         peer = bpf_map_lookup_elem(&endpoints, &key);
         if (!peer && bpf_map_lookup_elem(&prefixes, &prefix))
-                return refuse(EHOSTUNREACH, SLIM_REASON_CONNECT_NO_ENDPOINT);
+                return refused(ctx, d, EHOSTUNREACH, SLIM_REASON_CONNECT_NO_ENDPOINT);
         self = bpf_map_lookup_elem(&identities, &endpoint);
         verdict = egress(self, peer, d);
         if (verdict != SLIM_POLICY_ALLOWED)
@@ -246,13 +312,13 @@ static __always_inline enum verdict find_way(struct bpf_sock_addr *ctx, bool v4,
                 return UNTOUCHED;
         }
         if (!self || !reachable(self->host, peer->host))
-                return refuse(EHOSTUNREACH, SLIM_REASON_CONNECT_NO_WAY);
+                return refused(ctx, d, EHOSTUNREACH, SLIM_REASON_CONNECT_NO_WAY);
         if (!(peer->flags & SLIM_ENDPOINT_SLIM))
                 return by_vxlan(ctx, v4, s, d, peer->id);
         host = peer->flags & SLIM_ENDPOINT_LOCAL ? wire_here(peer, family)
                                                  : wire(self->host, peer->host, family);
         if (!host && (peer->flags & SLIM_ENDPOINT_LOCAL))
-                return refuse(EHOSTUNREACH, SLIM_REASON_CONNECT_NO_WAY);
+                return refused(ctx, d, EHOSTUNREACH, SLIM_REASON_CONNECT_NO_WAY);
         if (!host)
                 return by_vxlan(ctx, v4, s, d, peer->id);
         s->peer_kind = SLIM_PEER_OVERLAY;
@@ -264,19 +330,20 @@ static __always_inline enum verdict container_connects(struct bpf_sock_addr *ctx
                                                        struct slim_socket *s, struct destination *d)
 {
         struct sock___slim *sk = (void *)bpf_skc_to_tcp_sock(ctx->sk);
+        const struct destination wanted = *d;
         enum verdict v;
         int r;
 
         /* The scope would be a device of the host, and the kernel would bind the socket to it. */
         s->denied = 0;
         if (addr_is_scoped(&d->addr))
-                return refuse(ENETUNREACH, SLIM_REASON_CONNECT_SCOPED);
+                return refused(ctx, d, ENETUNREACH, SLIM_REASON_CONNECT_SCOPED);
         r = prepare_connect(ctx, s, sk, &d->addr, !v4);
         if (r)
-                return refuse(r, SLIM_REASON_CONNECT_OPTION);
+                return refused(ctx, d, r, SLIM_REASON_CONNECT_OPTION);
         v = find_way(ctx, v4, s, d);
         if (v != REFUSED && s->peer_kind != SLIM_PEER_OUTSIDE && is_fast_open(sk))
-                return refuse(EOPNOTSUPP, SLIM_REASON_CONNECT_OPTION);
+                return refused(ctx, &wanted, EOPNOTSUPP, SLIM_REASON_CONNECT_OPTION);
         return v;
 }
 
@@ -302,7 +369,7 @@ static __always_inline enum verdict host_connects(struct bpf_sock_addr *ctx, boo
         key.network = *network;
         peer = bpf_map_lookup_elem(&endpoints, &key);
         if (!peer)
-                return refuse(EHOSTUNREACH, SLIM_REASON_CONNECT_NO_ENDPOINT);
+                return refused(ctx, d, EHOSTUNREACH, SLIM_REASON_CONNECT_NO_ENDPOINT);
         self = bpf_map_lookup_elem(&host_endpoints, &key.network);
         if (!self || addr_is_none(addr_of(self->addr, family)))
                 return UNTOUCHED;
@@ -310,7 +377,7 @@ static __always_inline enum verdict host_connects(struct bpf_sock_addr *ctx, boo
         own = bpf_map_lookup_elem(&identities, &id);
         verdict = egress(own, peer, d);
         if (verdict == SLIM_POLICY_REJECT)
-                return refuse(EPERM, SLIM_REASON_POLICY_EGRESS);
+                return refused(ctx, d, EPERM, SLIM_REASON_POLICY_EGRESS);
         if (verdict == SLIM_POLICY_ALLOWED && !(peer->flags & SLIM_ENDPOINT_SLIM))
                 return UNTOUCHED;
         host = peer->flags & SLIM_ENDPOINT_LOCAL ? wire_here(peer, family)
@@ -323,7 +390,7 @@ static __always_inline enum verdict host_connects(struct bpf_sock_addr *ctx, boo
         __builtin_memcpy(new.addr, self->addr, sizeof(new.addr));
         s = bpf_sk_storage_get(&sockets, ctx->sk, &new, BPF_SK_STORAGE_GET_F_CREATE);
         if (!s)
-                return refuse(ENOBUFS, SLIM_REASON_CONNECT_NO_SOURCE);
+                return refused(ctx, d, ENOBUFS, SLIM_REASON_CONNECT_NO_SOURCE);
         s->denied = 0;
         if (verdict != SLIM_POLICY_ALLOWED)
                 return denied(ctx, v4, s, d, verdict);
@@ -376,7 +443,7 @@ int slim_connect4(struct bpf_sock_addr *ctx)
         if (v != REWRITTEN)
                 return v;
         if (!addr_is_v4(&d.addr)) /* cannot be: an IPv4 connection is IPv4 on the wire */
-                return refuse(EHOSTUNREACH, SLIM_REASON_CONNECT_NO_WAY);
+                return refused(ctx, &d, EHOSTUNREACH, SLIM_REASON_CONNECT_NO_WAY);
         ctx->user_ip4 = d.addr.w[3];
         ctx->user_port = bpf_htons(d.port);
         return 1;

@@ -27,14 +27,25 @@
  * IPv4, and IPv6 as far as packet.h understands it; what is not, is dropped and counted.
  */
 #include "flow.h"
+#include "limit.h"
+#include "packet-event.h"
 
 #include <linux/if_packet.h>
 #include <linux/pkt_cls.h>
 #include <linux/udp.h>
 
-static __always_inline int drop(enum slim_reason reason)
+static __always_inline void tell(struct __sk_buff *skb, const struct packet *p, enum slim_hook hook,
+                                 enum slim_reason reason)
 {
         count(reason);
+        if (event_wanted(reason))
+                slim_tell_packet(skb, p, hook, reason);
+}
+
+static __always_inline int drop(struct __sk_buff *skb, const struct packet *p, enum slim_hook hook,
+                                enum slim_reason reason)
+{
+        tell(skb, p, hook, reason);
         return TC_ACT_SHOT;
 }
 
@@ -77,8 +88,10 @@ static __always_inline int to_stack(struct __sk_buff *skb, const struct packet *
         __u8 hops = 1, was;
 
         if (!network_of(&p->to))
-                return is_vxlan(skb, p) ? drop(SLIM_REASON_ENCAP_FORGED) : TC_ACT_OK;
-        count(SLIM_REASON_ENCAP_NO_ENDPOINT);
+                return is_vxlan(skb, p)
+                           ? drop(skb, p, SLIM_HOOK_FROM_CONTAINER, SLIM_REASON_ENCAP_FORGED)
+                           : TC_ACT_OK;
+        tell(skb, p, SLIM_HOOK_FROM_CONTAINER, SLIM_REASON_ENCAP_NO_ENDPOINT);
         if (addr_is_v4(&p->to)) {
                 /* The checksum counts in words of two bytes: the hops, and the protocol. */
                 if (packet_load(skb, __builtin_offsetof(struct iphdr, ttl), &was, 1) < 0 ||
@@ -138,12 +151,9 @@ static __always_inline int up(struct __sk_buff *skb)
         return TC_ACT_OK;
 }
 
-/* To an endpoint that is here, from a device's ingress. */
-static __always_inline int deliver(struct __sk_buff *skb, const struct slim_endpoint *to,
-                                   const struct packet *p)
+static __always_inline int hand_over(struct __sk_buff *skb, const struct slim_endpoint *to,
+                                     const struct packet *p)
 {
-        if (!is_permitted(skb, p, to, SLIM_POLICY_INGRESS))
-                return drop(SLIM_REASON_POLICY_INGRESS);
         if ((to->flags & SLIM_ENDPOINT_HOST) ||
             ((to->flags & SLIM_ENDPOINT_SLIM) && is_for_swapped(skb, p)))
                 return up(skb);
@@ -151,11 +161,26 @@ static __always_inline int deliver(struct __sk_buff *skb, const struct slim_endp
         return bpf_redirect_peer(to->ifindex, 0);
 }
 
+/* To an endpoint that is here, from a device's ingress. */
+static __always_inline int deliver(struct __sk_buff *skb, const struct slim_endpoint *to,
+                                   const struct packet *p)
+{
+        const struct slim_limit *l;
+
+        if (!is_permitted(skb, p, to, SLIM_POLICY_INGRESS))
+                return drop(skb, p, SLIM_HOOK_DELIVER, SLIM_REASON_POLICY_INGRESS);
+        l = limit_of(to->id);
+        if (is_limited(l, SLIM_POLICY_INGRESS))
+                return limit(skb, l, SLIM_POLICY_INGRESS, SLIM_LIMIT_TO);
+        return hand_over(skb, to, p);
+}
+
 /*
  * What a container says on its link: to its gateway, which is this host, or to all on it. Its
  * source may be none that would give this host a neighbour for each packet.
  */
-static __always_inline int on_link(const struct slim_device *from, const struct packet *p)
+static __always_inline int on_link(struct __sk_buff *skb, const struct slim_device *from,
+                                   const struct packet *p)
 {
         static const union slim_addr own = {.b = SLIM_CONTAINER_LINK_LOCAL};
         union slim_addr link_local = addr_v6(own.w[0], own.w[1], own.w[2], own.w[3]);
@@ -163,37 +188,46 @@ static __always_inline int on_link(const struct slim_device *from, const struct 
         if (addr_is_none(addr_of(from->addr, SLIM_V6)) ||
             (!addr_equal(&p->from, addr_of(from->addr, SLIM_V6)) &&
              !addr_equal(&p->from, &link_local) && !addr_is_any6(&p->from)))
-                return drop(SLIM_REASON_ENCAP_SPOOFED);
+                return drop(skb, p, SLIM_HOOK_FROM_CONTAINER, SLIM_REASON_ENCAP_SPOOFED);
         return TC_ACT_OK;
 }
 
 SEC("tc")
 int slim_from_container(struct __sk_buff *skb)
 {
+        enum slim_limit_stage stage = limit_stage(skb);
         __u32 ifindex = skb->ifindex;
         struct slim_device *from = bpf_map_lookup_elem(&devices, &ifindex);
         struct slim_endpoint *to, *own;
+        const struct slim_limit *l;
         enum slim_reason reason;
         struct packet p = {};
 
         if (!from)
-                return drop(SLIM_REASON_ENCAP_NO_ENDPOINT);
+                return drop(skb, &p, SLIM_HOOK_FROM_CONTAINER, SLIM_REASON_ENCAP_NO_ENDPOINT);
         reason = packet_read(skb, &p);
         if (reason != SLIM_REASON_NONE)
-                return drop(reason);
+                return drop(skb, &p, SLIM_HOOK_FROM_CONTAINER, reason);
         if (addr_is_scoped(&p.to))
-                return on_link(from, &p);
+                return on_link(skb, from, &p);
         /* A neighbour of another container it is not, whatever it says of its gateway. */
         if (is_discovery(skb, &p))
-                return drop(SLIM_REASON_ENCAP_SPOOFED);
+                return drop(skb, &p, SLIM_HOOK_FROM_CONTAINER, SLIM_REASON_ENCAP_SPOOFED);
         if (addr_is_any6(&p.from) ||
             !addr_equal(&p.from, addr_of(from->addr, addr_family(&p.from))))
-                return drop(SLIM_REASON_ENCAP_SPOOFED);
+                return drop(skb, &p, SLIM_HOOK_FROM_CONTAINER, SLIM_REASON_ENCAP_SPOOFED);
         own = find(from->network, &p.from);
         if (!own)
-                return drop(SLIM_REASON_ENCAP_NO_ENDPOINT);
+                return drop(skb, &p, SLIM_HOOK_FROM_CONTAINER, SLIM_REASON_ENCAP_NO_ENDPOINT);
+        if (stage != SLIM_LIMIT_NONE)
+                skb->mark = 0;
+        l = limit_of(from->endpoint);
+        if (l && !set_class(skb, l))
+                return drop(skb, &p, SLIM_HOOK_FROM_CONTAINER, SLIM_REASON_ENCAP_BAD_PACKET);
+        if (stage == SLIM_LIMIT_NONE && is_limited(l, SLIM_POLICY_EGRESS))
+                return limit(skb, l, SLIM_POLICY_EGRESS, SLIM_LIMIT_FROM);
         if (!is_permitted(skb, &p, own, SLIM_POLICY_EGRESS))
-                return drop(SLIM_REASON_POLICY_EGRESS);
+                return drop(skb, &p, SLIM_HOOK_FROM_CONTAINER, SLIM_REASON_POLICY_EGRESS);
         to = find(from->network, &p.to);
         if (!to)
                 return to_stack(skb, &p);
@@ -208,6 +242,7 @@ int slim_to_container(struct __sk_buff *skb)
         __u32 ifindex = skb->ifindex;
         struct slim_device *device = bpf_map_lookup_elem(&devices, &ifindex);
         struct slim_endpoint *from, *to;
+        const struct slim_limit *l;
         enum slim_reason reason;
         struct packet p = {};
 
@@ -216,17 +251,22 @@ int slim_to_container(struct __sk_buff *skb)
                 return TC_ACT_OK;
         reason = packet_read(skb, &p);
         if (reason != SLIM_REASON_NONE)
-                return skb->ingress_ifindex ? drop(reason) : TC_ACT_OK;
+                return skb->ingress_ifindex ? drop(skb, &p, SLIM_HOOK_TO_CONTAINER, reason)
+                                            : TC_ACT_OK;
         if (skb->ingress_ifindex && network_of(&p.from))
-                return drop(SLIM_REASON_ENCAP_SPOOFED);
+                return drop(skb, &p, SLIM_HOOK_TO_CONTAINER, SLIM_REASON_ENCAP_SPOOFED);
         to = device ? find(device->network, &p.to) : 0;
         if (!to || (!skb->ingress_ifindex && is_discovery(skb, &p)))
                 return TC_ACT_OK;
         from = skb->ingress_ifindex ? 0 : find(device->network, &p.from);
         if (from && !is_permitted(skb, &p, from, SLIM_POLICY_EGRESS))
-                return drop(SLIM_REASON_POLICY_EGRESS);
-        return is_permitted(skb, &p, to, SLIM_POLICY_INGRESS) ? TC_ACT_OK
-                                                              : drop(SLIM_REASON_POLICY_INGRESS);
+                return drop(skb, &p, SLIM_HOOK_TO_CONTAINER, SLIM_REASON_POLICY_EGRESS);
+        if (!is_permitted(skb, &p, to, SLIM_POLICY_INGRESS))
+                return drop(skb, &p, SLIM_HOOK_TO_CONTAINER, SLIM_REASON_POLICY_INGRESS);
+        l = limit_of(to->id);
+        return is_limited(l, SLIM_POLICY_INGRESS)
+                   ? limit(skb, l, SLIM_POLICY_INGRESS, SLIM_LIMIT_TO_VETH)
+                   : TC_ACT_OK;
 }
 
 /* The host that a packet came from by VXLAN. False: by no tunnel. */
@@ -246,6 +286,21 @@ static __always_inline bool tunnel_from(struct __sk_buff *skb, union slim_addr *
         return true;
 }
 
+/* What the limiter lets go: deliver() has been here before. */
+static __always_inline int deliver_limited(struct __sk_buff *skb)
+{
+        const struct slim_endpoint *to = limit_endpoint(skb);
+        enum slim_reason reason;
+        struct packet p = {};
+
+        skb->mark = 0;
+        if (!to)
+                return drop(skb, &p, SLIM_HOOK_TO_CONTAINER, SLIM_REASON_ENCAP_NO_ENDPOINT);
+        reason = packet_read(skb, &p);
+        return reason == SLIM_REASON_NONE ? hand_over(skb, to, &p)
+                                          : drop(skb, &p, SLIM_HOOK_TO_CONTAINER, reason);
+}
+
 SEC("tc")
 int slim_from_vxlan(struct __sk_buff *skb)
 {
@@ -255,19 +310,21 @@ int slim_from_vxlan(struct __sk_buff *skb)
         union slim_addr host;
         __u32 network;
 
+        if (limit_stage(skb) == SLIM_LIMIT_TO)
+                return deliver_limited(skb);
         if (!tunnel_from(skb, &host, &network))
-                return drop(SLIM_REASON_ENCAP_BAD_PACKET);
+                return drop(skb, &p, SLIM_HOOK_FROM_VXLAN, SLIM_REASON_ENCAP_BAD_PACKET);
         reason = packet_read(skb, &p);
         if (reason != SLIM_REASON_NONE)
-                return drop(reason);
+                return drop(skb, &p, SLIM_HOOK_FROM_VXLAN, reason);
         if (!bpf_map_lookup_elem(&hosts, &host))
-                return drop(SLIM_REASON_ENCAP_UNKNOWN_HOST);
+                return drop(skb, &p, SLIM_HOOK_FROM_VXLAN, SLIM_REASON_ENCAP_UNKNOWN_HOST);
         from = find(network, &p.from);
         if (!from || !addr_is_one_of(&host, from->host))
-                return drop(SLIM_REASON_ENCAP_SPOOFED);
+                return drop(skb, &p, SLIM_HOOK_FROM_VXLAN, SLIM_REASON_ENCAP_SPOOFED);
         to = find(network, &p.to);
         if (!to || !(to->flags & SLIM_ENDPOINT_LOCAL))
-                return drop(SLIM_REASON_ENCAP_NO_ENDPOINT);
+                return drop(skb, &p, SLIM_HOOK_FROM_VXLAN, SLIM_REASON_ENCAP_NO_ENDPOINT);
         return deliver(skb, to, &p);
 }
 
@@ -280,6 +337,11 @@ static __always_inline bool tunnel_to(struct __sk_buff *skb, __u32 network,
                                       const struct slim_endpoint *to)
 {
         struct bpf_tunnel_key tunnel = {.tunnel_id = network, .tunnel_ttl = 64};
+        const struct slim_limit *l = limit_of(from->id);
+
+        /* Outside too; whatever a container chooses itself stays inside. */
+        if (l && l->dscp != SLIM_NO_DSCP)
+                tunnel.tunnel_tos = l->dscp << 2;
 
         if (!addr_is_none(&from->host[SLIM_V4]) && !addr_is_none(&to->host[SLIM_V4])) {
                 tunnel.local_ipv4 = bpf_ntohl(from->host[SLIM_V4].w[3]);
@@ -307,18 +369,20 @@ int slim_to_vxlan(struct __sk_buff *skb)
 
         reason = packet_read(skb, &p);
         if (reason != SLIM_REASON_NONE)
-                return drop(reason);
+                return drop(skb, &p, SLIM_HOOK_TO_VXLAN, reason);
         if (addr_is_scoped(&p.to))
                 return TC_ACT_SHOT; /* the device's own: it is no link with neighbours */
         network = network_of(&p.from);
         from = network ? find(*network, &p.from) : 0;
         if (!from || !(from->flags & SLIM_ENDPOINT_LOCAL))
-                return drop(SLIM_REASON_ENCAP_SPOOFED);
+                return drop(skb, &p, SLIM_HOOK_TO_VXLAN, SLIM_REASON_ENCAP_SPOOFED);
         to = find(*network, &p.to);
         if (!to || (to->flags & SLIM_ENDPOINT_LOCAL))
-                return drop(SLIM_REASON_ENCAP_NO_ENDPOINT);
+                return drop(skb, &p, SLIM_HOOK_TO_VXLAN, SLIM_REASON_ENCAP_NO_ENDPOINT);
         /* What came out of a veth has been asked there. */
         if (!skb->ingress_ifindex && !is_permitted(skb, &p, from, SLIM_POLICY_EGRESS))
-                return drop(SLIM_REASON_POLICY_EGRESS);
-        return tunnel_to(skb, *network, from, to) ? TC_ACT_OK : drop(SLIM_REASON_ENCAP_NO_WAY);
+                return drop(skb, &p, SLIM_HOOK_TO_VXLAN, SLIM_REASON_POLICY_EGRESS);
+        return tunnel_to(skb, *network, from, to)
+                   ? TC_ACT_OK
+                   : drop(skb, &p, SLIM_HOOK_TO_VXLAN, SLIM_REASON_ENCAP_NO_WAY);
 }

@@ -12,10 +12,12 @@
  * fragments, and one behind extension headers of IPv6 that packet.h does not understand. It leaves
  * no entry, so that sk_lookup drops it.
  */
+#include "event.h"
 #include "option.h"
 #include "packet.h"
 #include "policy.h"
 
+#include <asm-generic/errno.h>
 #include <linux/pkt_cls.h>
 #include <linux/tcp.h>
 
@@ -24,6 +26,8 @@ struct syn_packet {
         struct slim_tuple tuple;
         __u32 tcp_offset; /* from the network header */
         struct tcphdr th;
+        __u32 client,
+            server;   /* endpoints that its option names, once the MAC is known to be good */
         bool refused; /* it goes up to be refused */
 };
 
@@ -128,8 +132,8 @@ static __always_inline int ingress(const struct slim_endpoint *server,
 }
 
 /* SLIM_REASON_SYN_ACCEPTED, or why not. Fills *syn. */
-static __always_inline enum slim_reason judge(const struct slim_option *o,
-                                              const struct syn_packet *p, struct slim_syn *syn)
+static __always_inline enum slim_reason judge(const struct slim_option *o, struct syn_packet *p,
+                                              struct slim_syn *syn)
 {
         __u32 client_id = bpf_ntohl(o->client_endpoint), server_id = bpf_ntohl(o->server_endpoint);
         enum slim_family family = slim_option_family(o);
@@ -138,6 +142,8 @@ static __always_inline enum slim_reason judge(const struct slim_option *o,
 
         if (!mac_is_good(o, p))
                 return SLIM_REASON_SYN_BAD_MAC;
+        p->client = client_id;
+        p->server = server_id;
         server = bpf_map_lookup_elem(&identities, &server_id);
         if (!server || !(server->flags & SLIM_ENDPOINT_LOCAL))
                 return SLIM_REASON_SYN_UNKNOWN_SERVER;
@@ -172,11 +178,11 @@ static __always_inline enum slim_reason judge(const struct slim_option *o,
         return SLIM_REASON_POLICY_INGRESS;
 }
 
-static __always_inline enum slim_reason check(struct __sk_buff *skb, struct syn_packet *p)
+static __always_inline enum slim_reason check(struct __sk_buff *skb, struct syn_packet *p,
+                                              struct slim_syn *syn)
 {
         __u8 options[TCP_OPTIONS_MAX] = {};
         struct slim_option o;
-        struct slim_syn syn = {};
         enum slim_reason reason;
         __u32 len;
         int at;
@@ -195,26 +201,60 @@ static __always_inline enum slim_reason check(struct __sk_buff *skb, struct syn_
                                                 : SLIM_REASON_SYN_BAD_OPTION;
         if (packet_load(skb, p->tcp_offset + sizeof(struct tcphdr) + at, &o, sizeof(o)) < 0)
                 return SLIM_REASON_SYN_BAD_OPTION;
-        reason = judge(&o, p, &syn);
-        p->refused = reason == SLIM_REASON_POLICY_INGRESS && !syn.server_endpoint;
+        reason = judge(&o, p, syn);
+        p->refused = reason == SLIM_REASON_POLICY_INGRESS && !syn->server_endpoint;
         if (reason != SLIM_REASON_SYN_ACCEPTED && !p->refused)
                 return reason;
         p->tuple.client_port = bpf_ntohs(p->th.source);
         p->tuple.server_port = bpf_ntohs(p->th.dest);
-        if (bpf_map_update_elem(&syns, &p->tuple, &syn, BPF_ANY) < 0)
+        if (bpf_map_update_elem(&syns, &p->tuple, syn, BPF_ANY) < 0)
                 return SLIM_REASON_STEER_NO_SYN;
         return reason;
+}
+
+/* Of a policy's denial the overlay addresses are known, of all else those of the wire. */
+static __noinline int tell(const struct syn_packet *p, const struct slim_syn *syn,
+                           enum slim_reason reason)
+{
+        struct slim_event e = {
+            .from = p->tuple.client_addr,
+            .to = p->tuple.server_addr,
+            .from_port = bpf_ntohs(p->th.source),
+            .to_port = bpf_ntohs(p->th.dest),
+            .endpoint = p->server,
+            .peer = p->client,
+            .reason = reason,
+            .hook = SLIM_HOOK_SYN,
+            .protocol = IPPROTO_TCP,
+        };
+        __u32 id = p->server;
+        struct slim_endpoint *server = bpf_map_lookup_elem(&identities, &id);
+
+        if (server)
+                e.network = server->network;
+        if (server && reason == SLIM_REASON_POLICY_INGRESS) {
+                e.from = syn->client_addr;
+                e.to = *addr_of(server->addr, addr_family(&syn->client_addr));
+                e.from_port = syn->client_port;
+                e.to_port = syn->server_port;
+                e.error = syn->server_endpoint ? 0 : ECONNREFUSED;
+        }
+        event_send(&e);
+        return 0;
 }
 
 SEC("tc")
 int slim_ingress(struct __sk_buff *skb)
 {
         struct syn_packet p = {};
+        struct slim_syn syn = {};
         enum slim_reason reason;
 
         if (!find_syn(skb, &p))
                 return TC_ACT_UNSPEC;
-        reason = check(skb, &p);
+        reason = check(skb, &p, &syn);
         count(reason);
+        if (reason != SLIM_REASON_SYN_ACCEPTED && event_wanted(reason))
+                tell(&p, &syn, reason);
         return reason == SLIM_REASON_SYN_ACCEPTED || p.refused ? TC_ACT_UNSPEC : TC_ACT_SHOT;
 }

@@ -5,9 +5,11 @@
  * SLIM_DEFINE_MAPS); every other program declares them, and the BPF linker joins the two.
  *
  *   written by slimd      endpoints, identities, prefixes, hosts, devices, host_endpoints, keys,
- *                         published, policy_rules, policy_cidrs, policy_subjects; usage, as zeros
+ *                         published, policy_rules, policy_cidrs, policy_subjects, limits,
+ *                         limit_classes, watch; usage, as zeros
  *   written by brokers    sockets (a new socket's identity), published (at their end)
- *   written by programs   sockets, ports, listeners, usage, hidden_ports, syns, flows, counters
+ *   written by programs   sockets, ports, listeners, usage, hidden_ports, syns, flows, counters,
+ * events, event_windows
  */
 #include <linux/bpf.h>
 #include <stdbool.h>
@@ -181,6 +183,28 @@ struct counters_map {
         __type(value, __u64);
 };
 
+/* Denials, drops and revocations for who watches (event.h): 3,276 of them. */
+struct events_map {
+        __uint(type, BPF_MAP_TYPE_RINGBUF);
+        __uint(max_entries, 256 * 1024); /* bytes: a power of two, and whole pages */
+};
+
+/* Until when slimd reads the events. */
+struct watch_map {
+        __uint(type, BPF_MAP_TYPE_ARRAY);
+        __uint(max_entries, 1);
+        __type(key, __u32);
+        __type(value, __u64);
+};
+
+/* Reason → how many events of it there were lately. */
+struct event_windows_map {
+        __uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+        __uint(max_entries, SLIM_REASON_MAX);
+        __type(key, __u32);
+        __type(value, struct slim_event_window);
+};
+
 /* Flows of the encapsulated path whose answers a policy might deny → when a packet of it was seen
  * last (bpf_ktime_get_ns()). An LRU: a flood pushes out the oldest. */
 struct flows_map {
@@ -188,6 +212,24 @@ struct flows_map {
         __uint(max_entries, 65536);
         __type(key, struct slim_flow_key);
         __type(value, __u64);
+};
+
+/* Id of an endpoint here → what its packets are limited to, and their class. */
+struct limits_map {
+        __uint(type, BPF_MAP_TYPE_HASH);
+        __uint(map_flags, BPF_F_NO_PREALLOC);
+        __uint(max_entries, 16384);
+        __type(key, __u32);
+        __type(value, struct slim_limit);
+};
+
+/* Minor number of an HTB class → the id of the endpoint that it limits. */
+struct limit_classes_map {
+        __uint(type, BPF_MAP_TYPE_HASH);
+        __uint(map_flags, BPF_F_NO_PREALLOC);
+        __uint(max_entries, 32768);
+        __type(key, __u32);
+        __type(value, __u32);
 };
 
 SLIM_MAP(endpoints_map, endpoints);
@@ -208,7 +250,12 @@ SLIM_MAP(policy_rules_map, policy_rules);
 SLIM_MAP(policy_cidrs_map, policy_cidrs);
 SLIM_MAP(policy_subjects_map, policy_subjects);
 SLIM_MAP(flows_map, flows);
+SLIM_MAP(limits_map, limits);
+SLIM_MAP(limit_classes_map, limit_classes);
 SLIM_MAP(counters_map, counters);
+SLIM_MAP(events_map, events);
+SLIM_MAP(watch_map, watch);
+SLIM_MAP(event_windows_map, event_windows);
 
 #ifndef SLIM_DEFINE_MAPS
 extern const volatile struct slim_config config;

@@ -16,10 +16,12 @@
  * host drops it.
  */
 #include "caller.h"
+#include "event.h"
 #include "option.h"
 #include "ports.h"
 
 #include <asm-generic/socket.h>
+#include <linux/in.h>
 #include <linux/tcp.h>
 
 #define SYN_FLAG 0x02
@@ -91,11 +93,37 @@ static __always_inline void write_option(struct bpf_sock_ops *ops, struct slim_s
         bpf_store_hdr_opt(ops, &option, sizeof(option), 0);
 }
 
+/* It listens to nobody: nothing can be refused here. */
+static __noinline int tell(const struct slim_socket *s, __u32 reason)
+{
+        struct slim_event e = {
+            .from = s->bound_addr,
+            .from_port = s->bound_port,
+            .endpoint = s->endpoint,
+            .network = s->network,
+            .reason = reason,
+            .hook = SLIM_HOOK_LISTEN,
+            .protocol = IPPROTO_TCP,
+        };
+
+        event_send(&e);
+        return 0;
+}
+
+static __always_inline void in_use(const struct slim_socket *s)
+{
+        count(SLIM_REASON_LISTEN_IN_USE);
+        if (event_wanted(SLIM_REASON_LISTEN_IN_USE))
+                tell(s, SLIM_REASON_LISTEN_IN_USE);
+}
+
 /* Nobody finds the listener. The broker, if listen() passed it, looks and undoes that. */
 static __always_inline void no_room(struct slim_socket *s)
 {
         s->bind_flags |= SLIM_BIND_NO_ROOM;
         count(SLIM_REASON_LISTEN_LIMIT);
+        if (event_wanted(SLIM_REASON_LISTEN_LIMIT))
+                tell(s, SLIM_REASON_LISTEN_LIMIT);
 }
 
 static __always_inline void listening(struct bpf_sock_ops *ops, struct bpf_sock *sk,
@@ -128,7 +156,7 @@ static __always_inline void listening(struct bpf_sock_ops *ops, struct bpf_sock 
                 if (q.no_room)
                         return no_room(s);
                 if (q.binding < 0)
-                        return count(SLIM_REASON_LISTEN_IN_USE);
+                        return in_use(s);
                 failed = s->bind_flags & SLIM_BIND_FAILED;
                 port_hold(s, &q, bpf_get_socket_cookie(ops));
                 s->bind_flags |= failed;
@@ -136,7 +164,7 @@ static __always_inline void listening(struct bpf_sock_ops *ops, struct bpf_sock 
         key.port = s->bound_port;
         p = bpf_map_lookup_elem(&ports, &key);
         if (!p)
-                return count(SLIM_REASON_LISTEN_IN_USE);
+                return in_use(s);
 
         /* Hidden before it can be found, and whether or not it will be. The host port is another
          * one when it listens again after a shutdown(), which gave up the first. */
@@ -156,7 +184,7 @@ static __always_inline void listening(struct bpf_sock_ops *ops, struct bpf_sock 
                 at = port_listen(p, s, uid_of(sk));
                 if (at < 0) {
                         usage_return_listener(s->endpoint);
-                        return count(SLIM_REASON_LISTEN_IN_USE);
+                        return in_use(s);
                 }
                 s->slot = at;
         }

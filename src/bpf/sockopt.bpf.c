@@ -16,6 +16,7 @@
  * shows no addresses.
  */
 #include "sockopt.h"
+#include "event.h"
 #include "sysctl.h"
 
 #define AF_UNIX 1
@@ -322,8 +323,7 @@ static __always_inline int set_flag(struct bpf_sockopt *ctx, struct slim_socket 
         return done(ctx);
 }
 
-SEC("cgroup/setsockopt")
-int slim_setsockopt(struct bpf_sockopt *ctx)
+static __always_inline int set_option(struct bpf_sockopt *ctx)
 {
         struct bpf_sock *sk = ctx->sk;
         struct slim_socket *s;
@@ -344,6 +344,42 @@ int slim_setsockopt(struct bpf_sockopt *ctx)
         if (verdict < 0)
                 return no(-verdict);
         return verdict == CLOSER ? set_closely(ctx, s) : set_flag(ctx, s, verdict);
+}
+
+/* After no(): the answer is the kernel's to give from then on. */
+static __noinline int tell(struct bpf_sockopt *ctx, enum slim_hook hook)
+{
+        struct slim_socket *s = ctx->sk ? bpf_sk_storage_get(&sockets, ctx->sk, 0, 0) : 0;
+        struct slim_event e = {
+            .reason = SLIM_REASON_OPTION_REFUSED,
+            .hook = hook,
+            .protocol = IPPROTO_TCP,
+            .error = -bpf_get_retval(),
+            .level = ctx->level,
+            .option = ctx->optname,
+        };
+
+        if (s) {
+                e.endpoint = s->endpoint;
+                e.network = s->network;
+                e.from = s->bound_addr;
+                e.from_port = s->bound_port;
+        }
+        event_send(&e);
+        return 0;
+}
+
+static __always_inline int refused(struct bpf_sockopt *ctx, enum slim_hook hook)
+{
+        if (event_wanted(SLIM_REASON_OPTION_REFUSED))
+                tell(ctx, hook);
+        return 0;
+}
+
+SEC("cgroup/setsockopt")
+int slim_setsockopt(struct bpf_sockopt *ctx)
+{
+        return set_option(ctx) ? 1 : refused(ctx, SLIM_HOOK_SETSOCKOPT);
 }
 
 /* --- getsockopt ------------------------------------------------------------------------------- */
@@ -451,7 +487,7 @@ int slim_getsockopt(struct bpf_sockopt *ctx)
                 return pass(ctx);
         verdict = verdict_of(ctx->level, ctx->optname);
         if (verdict == CLOSER)
-                return show_closely(ctx, s);
+                return show_closely(ctx, s) ? 1 : refused(ctx, SLIM_HOOK_GETSOCKOPT);
         if (verdict > 0 && verdict != PASS)
                 return show_int(ctx, !!(s->sockopts & verdict));
         if (verdict == -ENOPROTOOPT && (ctx->level == SOL_IP || ctx->level == SOL_IPV6))

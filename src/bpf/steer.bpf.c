@@ -16,8 +16,10 @@
  *   to any other        not ours
  */
 #include "addr.h"
+#include "event.h"
 #include "policy.h"
 
+#include <asm-generic/errno.h>
 #include <linux/in.h>
 
 #define AF_INET 2
@@ -259,6 +261,50 @@ static __always_inline bool published_is_open(const struct slim_tuple *tuple,
         return policy_verdict(&check) == SLIM_POLICY_ALLOWED;
 }
 
+/* p, syn: what was found for the packet, or NULL. */
+static __noinline int tell(const struct slim_tuple *tuple, const struct slim_published *p,
+                           const struct slim_syn *syn, enum slim_reason reason)
+{
+        struct slim_event e = {
+            .from = tuple->client_addr,
+            .to = tuple->server_addr,
+            .from_port = tuple->client_port,
+            .to_port = tuple->server_port,
+            .reason = reason,
+            .hook = SLIM_HOOK_LOOKUP,
+            .protocol = IPPROTO_TCP,
+            .error = ECONNREFUSED,
+        };
+        struct slim_endpoint *server;
+        __u32 id = p ? p->endpoint : syn ? syn->server_endpoint : 0;
+
+        server = bpf_map_lookup_elem(&identities, &id);
+        e.endpoint = id;
+        if (server)
+                e.network = server->network;
+        if (syn) {
+                e.peer = syn->client_endpoint;
+                e.from_port = syn->client_port;
+                e.to_port = syn->server_port;
+        }
+        if (syn && syn->peer_kind == SLIM_PEER_OVERLAY) {
+                e.from = syn->client_addr;
+                if (server)
+                        e.to = *addr_of(server->addr, addr_family(&syn->client_addr));
+        }
+        event_send(&e);
+        return 0;
+}
+
+/* Counts it, and tells who watches. SK_DROP is what the kernel answers with a reset. */
+static __always_inline void refused(const struct slim_tuple *tuple, const struct slim_published *p,
+                                    const struct slim_syn *syn, enum slim_reason reason)
+{
+        count(reason);
+        if (event_wanted(reason))
+                tell(tuple, p, syn, reason);
+}
+
 SEC("sk_lookup")
 int slim_steer(struct bpf_sk_lookup *ctx)
 {
@@ -295,29 +341,29 @@ int slim_steer(struct bpf_sk_lookup *ctx)
                 p = published_at(&tuple);
                 if (p) {
                         if (!published_is_open(&tuple, p)) {
-                                count(SLIM_REASON_POLICY_INGRESS);
+                                refused(&tuple, p, 0, SLIM_REASON_POLICY_INGRESS);
                                 return SK_DROP;
                         }
                         if (steer_published(ctx, &tuple, p))
                                 return SK_PASS;
-                        count(SLIM_REASON_PUBLISH_NO_LISTENER);
+                        refused(&tuple, p, 0, SLIM_REASON_PUBLISH_NO_LISTENER);
                         return SK_DROP;
                 }
                 hidden = bpf_map_lookup_elem(&hidden_ports, &port);
                 if (!hidden || !*hidden)
                         return SK_PASS;
-                count(SLIM_REASON_HIDDEN_PORT);
+                refused(&tuple, 0, 0, SLIM_REASON_HIDDEN_PORT);
                 return SK_DROP;
         }
         syn = bpf_map_lookup_elem(&syns, &tuple);
         if (!syn) {
-                count(SLIM_REASON_STEER_NO_SYN);
+                refused(&tuple, 0, 0, SLIM_REASON_STEER_NO_SYN);
                 return SK_DROP;
         }
         if (steer(ctx, &tuple, syn))
                 return SK_PASS;
         if (syn->server_endpoint) /* else a policy, and it is counted */
-                count(SLIM_REASON_STEER_NO_LISTENER);
+                refused(&tuple, 0, syn, SLIM_REASON_STEER_NO_LISTENER);
         bpf_map_delete_elem(&syns, &tuple);
         return SK_DROP;
 }

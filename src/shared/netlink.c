@@ -8,6 +8,7 @@
 #include <linux/rtnetlink.h>
 #include <linux/veth.h>
 #include <net/if.h>
+#include <net/if_arp.h>
 #include <string.h>
 #include <sys/socket.h>
 
@@ -50,6 +51,7 @@ static int read_link(const struct nlmsghdr *nlh, void *userdata)
                 return r;
         l.ifindex = (uint32_t)ifi->ifi_index;
         l.up = ifi->ifi_flags & IFF_UP;
+        l.ethernet = ifi->ifi_type == ARPHRD_ETHER || ifi->ifi_type == ARPHRD_LOOPBACK;
         l.mtu = netlink_attr_u32(attrs[IFLA_MTU], 0);
         copy_name(l.name, sizeof(l.name), attrs[IFLA_IFNAME]);
         if (attrs[IFLA_ADDRESS] && mnl_attr_get_payload_len(attrs[IFLA_ADDRESS]) == sizeof(l.mac))

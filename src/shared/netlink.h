@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #pragma once
 /*
- * rtnetlink: devices, addresses, routes and neighbours, each call one request and its answer.
+ * rtnetlink: devices, addresses, routes, neighbours and queueing disciplines, each call one request
+ * and its answer.
  *
  * A struct netlink is a socket in one network namespace. Calls return 0 or the negative errno that
  * the kernel answered with. Names are interface names; ifindexes are of that namespace.
@@ -28,6 +29,7 @@ struct netlink_link {
         uint32_t mtu;
         uint8_t mac[6];
         bool up;
+        bool ethernet; /* or lo, whose frames look the same */
         char name[16];
         char kind[16]; /* "veth", "vxlan", "" for a physical one */
         uint64_t rx_packets, tx_packets, rx_bytes, tx_bytes;
@@ -105,3 +107,18 @@ int netlink_neigh_add(struct netlink *nl, uint32_t ifindex, const union slim_add
 /* The interface of the default route with the lowest metric: of IPv4's, or, where it has none, of
  * IPv6's. -ENOENT: there is none at all. */
 int netlink_default_device(struct netlink *nl, char ret_name[16]);
+
+/*
+ * A hierarchical token bucket (tc-htb(8)) at a device's egress: what skb->priority names a class of
+ * waits for that, all other passes. Adds it, or leaves the one with this handle as it is. -ENOENT:
+ * the kernel has no HTB. A handle is a major number << 16.
+ */
+int netlink_htb_add(struct netlink *nl, uint32_t ifindex, uint32_t handle);
+/*
+ * One of its classes, added or changed: `rate` bytes a second, counted as the device would send
+ * them, of which at most `queue` bytes wait. minor: 1 to 0xffff.
+ */
+int netlink_htb_class_put(struct netlink *nl, uint32_t ifindex, uint32_t handle, uint16_t minor,
+                          uint64_t rate, uint32_t queue);
+/* What waits in it is lost. -ENOENT: no such class. */
+int netlink_htb_class_del(struct netlink *nl, uint32_t ifindex, uint32_t handle, uint16_t minor);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Probes of devices, NAT and sock_diag, in a network namespace that ends with the child process
- * that made it.
+ * Probes of devices, queueing disciplines, NAT and sock_diag, in a network namespace that ends with
+ * the child process that made it.
  */
 #include <netinet/in.h> /* before the kernel's headers, which take it into account */
 
@@ -49,6 +49,22 @@ static int try_vxlan(char *detail, size_t size)
         if (r >= 0)
                 r = netlink_vxlan_add(nl, "probe0", 4789, 1450, mac_a);
         return r < 0 ? probe_say(detail, size, r, "cannot make one: %m") : 0;
+}
+
+static int try_htb(char *detail, size_t size)
+{
+        _cleanup_(netlink_freep) struct netlink *nl = NULL;
+        struct netlink_link lo;
+        int r;
+
+        r = netlink_open(-1, &nl);
+        if (r >= 0)
+                r = netlink_link_get(nl, "lo", &lo);
+        if (r >= 0)
+                r = netlink_htb_add(nl, lo.ifindex, 0x10000);
+        if (r >= 0)
+                r = netlink_htb_class_put(nl, lo.ifindex, 0x10000, 1, 1000, 65536);
+        return r < 0 ? probe_say(detail, size, r, "cannot make a class of it: %m") : 0;
 }
 
 static int each_socket(const struct sockdiag_tcp *s, void *userdata)
@@ -197,6 +213,11 @@ int probe_vxlan(char *detail, size_t size)
 int probe_masquerade(char *detail, size_t size)
 {
         return probe_in_child(try_masquerade, CLONE_NEWNET, detail, size);
+}
+
+int probe_htb(char *detail, size_t size)
+{
+        return probe_in_child(try_htb, CLONE_NEWNET, detail, size);
 }
 
 int probe_sock_diag(char *detail, size_t size)

@@ -59,3 +59,4 @@ int probe_veth(char *detail, size_t size);
 int probe_vxlan(char *detail, size_t size);
 int probe_masquerade(char *detail, size_t size);
 int probe_sock_diag(char *detail, size_t size);
+int probe_htb(char *detail, size_t size);

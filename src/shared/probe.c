@@ -81,6 +81,9 @@ static const struct probe probes[] = {
     {"sock_diag", true, "the kernel's list of sockets (inet_diag)",
      "modprobe tcp_diag (CONFIG_INET_TCP_DIAG)", probe_sock_diag},
 
+    {"htb", false, "the HTB queueing discipline, for limits of bandwidth",
+     "modprobe sch_htb (CONFIG_NET_SCH_HTB)", probe_htb},
+
     {"ip_forward", false, "forwarding of packets from containers to other networks",
      "sysctl -w net.ipv4.ip_forward=1", probe_ip_forward},
     {"slim_ports", false, "the Slim ports, kept from the host's own programs",

@@ -6,6 +6,7 @@
 
 #include "../shared/rpc.h"
 #include "cli.h"
+#include "limiting.h"
 #include "print.h"
 
 int endpoint_ls(struct cli *cli)
@@ -68,6 +69,7 @@ static void print_endpoint(const json_t *e)
             {.title = "published", .value = json_object_get(e, "publish"), .kind = PRINT_LIST},
             {.title = "labels", .value = json_object_get(e, "labels"), .kind = PRINT_PAIRS},
             {.title = "ports", .value = json_object_get(e, "ports"), .kind = PRINT_PAIRS},
+            {.title = "limits", .value = json_object_get(e, "limits"), .kind = PRINT_PAIRS},
             {.title = "local", .value = json_object_get(e, "local")},
             {.title = "device", .value = json_object_get(e, "device")},
             {.title = "cgroup", .value = json_object_get(e, "cgroup")},
@@ -117,6 +119,33 @@ int endpoint_label(struct cli *cli)
                 return CLI_USAGE;
         if (cli_call(cli, "label the endpoint", "Endpoint.Label", TAKE_PTR(parameters), &answer) <
             0)
+                return CLI_FAILED;
+        if (cli->json)
+                print_json(answer);
+        return CLI_OK;
+}
+
+int endpoint_limit(struct cli *cli)
+{
+        const char *name = NULL, *network = NULL;
+        struct limit_options o = {};
+        const struct option_spec options[] = {
+            {.name = "network", .value = &network}, LIMIT_OPTIONS(&o), {}};
+        _cleanup_json_ json_t *answer = NULL, *set = json_object(), *remove = json_array();
+        json_t *parameters;
+
+        if (cli_parse(cli, options, &name, 1, NULL) < 0 ||
+            cli_check_name(cli, "the endpoint's name", name) < 0 ||
+            (network && cli_check_name(cli, "--network", network) < 0) ||
+            limit_options_take(cli, &o, set, remove) < 0)
+                return CLI_USAGE;
+        if (json_object_size(set) == 0 && json_array_size(remove) == 0)
+                return cli_usage(cli, "what is limited? Give --egress, --ingress, --dscp or "
+                                      "--priority");
+        parameters = cli_parameters("name", name, "network", network, NULL);
+        json_object_set(parameters, "set", set);
+        json_object_set(parameters, "remove", remove);
+        if (cli_call(cli, "limit the endpoint", "Endpoint.Limit", parameters, &answer) < 0)
                 return CLI_FAILED;
         if (cli->json)
                 print_json(answer);

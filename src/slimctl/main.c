@@ -27,8 +27,16 @@ static const struct cli_command commands[] = {
     {"endpoint", "show", endpoint_show, "NAME [--network NET]", "show one of them"},
     {"endpoint", "label", endpoint_label, "NAME KEY=VALUE… KEY-… [--network NET]",
      "set or remove labels of a container of this host"},
+    {"endpoint", "limit", endpoint_limit,
+     "NAME [--egress RATE|none] [--ingress RATE|none] [--dscp DSCP|none] [--priority N|none] "
+     "[--network NET]",
+     "limit the bandwidth of a container of this host, in bits a second (10M), and set its traffic "
+     "class"},
     {"connection", "ls", connection_ls, "[--name NAME] [--network NET]",
      "list the TCP sockets of this host's containers"},
+    {"monitor", NULL, monitor_run,
+     "[--endpoint NAME] [--network NET] [--reason REASON]… [--count N]",
+     "show denials, drops and ended connections as they happen; docs/monitor.md has the reasons"},
     {"key", "show", key_show, "", "show which key signs connections between hosts"},
     {"key", "rotate", key_rotate, "[--timeout SECONDS]",
      "replace that key; no connection is refused meanwhile"},
@@ -45,7 +53,8 @@ static const struct cli_command commands[] = {
     {"run", NULL, run_run,
      "--name NAME [--network NET] [--address ADDR]… [--plain] [--hostname H] [--cpus LIST] "
      "[--publish [ADDR:]PORT:PORT[/tcp|/udp]]… [--label KEY=VALUE]… "
-     "[--port NAME=PORT[/tcp|/udp|/sctp]]… [--no-accelerator] -- CMD…",
+     "[--port NAME=PORT[/tcp|/udp|/sctp]]… [--egress RATE] [--ingress RATE] [--dscp DSCP] "
+     "[--priority N] [--no-accelerator] -- CMD…",
      "run a program in a container over this machine's file system"},
 };
 

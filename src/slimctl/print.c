@@ -87,11 +87,13 @@ static char *format_pairs(const json_t *pairs)
                 keys[n++] = key;
         qsort(keys, n, sizeof(*keys), compare_texts);
         for (size_t i = 0; i < n; i++) {
-                _cleanup_free_ char *before = text;
+                const json_t *v = json_object_get(pairs, keys[i]);
+                _cleanup_free_ char *before = text, *number = NULL;
 
-                if (!before ||
-                    asprintf(&text, "%s%s%s=%s", before, i ? "," : "", keys[i],
-                             json_string_value(json_object_get(pairs, keys[i])) ?: "?") < 0)
+                if (json_is_integer(v))
+                        number = json_dumps(v, JSON_ENCODE_ANY);
+                if (!before || asprintf(&text, "%s%s%s=%s", before, i ? "," : "", keys[i],
+                                        number ?: json_string_value(v) ?: "?") < 0)
                         return NULL;
         }
         return text;
@@ -184,6 +186,8 @@ static void put_cell(const char *text, int width, bool right, bool last)
 {
         int blanks = width - width_of(text);
 
+        if (blanks < 0)
+                blanks = 0;
         if (right)
                 printf("%*s%s", blanks, "", text);
         else
@@ -234,6 +238,23 @@ void print_table(const json_t *list, const struct print_column *columns, size_t 
                 put_cell(columns[c].title, width[c], right[c], c + 1 == n);
         for (i = 0; i < cells.n; i++)
                 put_cell(cells.text[i] ?: "?", width[i % n], right[i % n], i % n + 1 == n);
+}
+
+void print_row(const json_t *row, const struct print_column *columns, size_t n)
+{
+        for (size_t c = 0; c < n; c++) {
+                _cleanup_free_ char *s =
+                    row ? format_value(json_object_get(row, columns[c].key), columns[c].kind)
+                        : strdup(columns[c].title);
+
+                put_cell(s ?: "?", columns[c].width, false, c + 1 == n);
+        }
+}
+
+void print_json_line(const json_t *value)
+{
+        json_dumpf(value, stdout, JSON_COMPACT | JSON_ENCODE_ANY);
+        putchar('\n');
 }
 
 void print_fields(const struct print_field *fields, size_t n)

@@ -14,13 +14,15 @@ enum print_kind {
         PRINT_TEXT,  /* strings, numbers, yes or no; null and what is missing: "-" */
         PRINT_BYTES, /* a number of bytes, in the unit that suits it */
         PRINT_LIST,  /* a list of strings, with commas between; an empty one: "-" */
-        PRINT_PAIRS, /* an object of strings, as KEY=VALUE with commas between; empty: "-" */
+        PRINT_PAIRS, /* an object of strings and integers, as KEY=VALUE with commas between; empty:
+                        "-" */
 };
 
 struct print_column {
         const char *title;
         const char *key; /* of the objects in the list */
         enum print_kind kind;
+        int width; /* of a column of print_row(), which knows no other rows */
 };
 
 /* A JSON document and a line end. */
@@ -31,6 +33,13 @@ void print_yaml(const json_t *value);
 
 /* A list of objects as a table, with a line of titles; numbers stand to the right. */
 void print_table(const json_t *list, const struct print_column *columns, size_t n);
+
+/* One row of a table that has no end; NULL: its titles. A text that is too long pushes the others.
+ */
+void print_row(const json_t *row, const struct print_column *columns, size_t n);
+
+/* JSON in one line. */
+void print_json_line(const json_t *value);
 
 /* "title  value" lines. Values are given as text or as JSON (either NULL: the line is left out). */
 struct print_field {

@@ -22,6 +22,7 @@
 #include "container.h"
 #include "cpus.h"
 #include "forward.h"
+#include "limiting.h"
 
 struct run_options {
         const char *name, *network, *hostname, *cpus;
@@ -30,6 +31,7 @@ struct run_options {
         struct option_values publish;
         struct publications publications;
         struct option_values labels, ports;
+        struct limit_options limits;
         bool plain, no_accelerator;
 };
 
@@ -86,6 +88,16 @@ static int take_ports(const struct cli *cli, const struct option_values *given, 
         if (ports.n)
                 json_object_set_new(parameters, "ports", named_ports_to_json(&ports));
         return 0;
+}
+
+static int take_limits(const struct cli *cli, const struct limit_options *given, json_t *parameters)
+{
+        _cleanup_json_ json_t *limits = json_object();
+        int r = limit_options_take(cli, given, limits, NULL);
+
+        if (r == 0 && json_object_size(limits) > 0)
+                json_object_set(parameters, "limits", limits);
+        return r;
 }
 
 /* One of each family at most. */
@@ -153,6 +165,7 @@ static int parse(struct cli *cli, struct run_options *o, struct container_spec *
             {.name = "publish", .values = &o->publish},
             {.name = "label", .values = &o->labels},
             {.name = "port", .values = &o->ports},
+            LIMIT_OPTIONS(&o->limits),
             {.name = "no-accelerator", .flag = &o->no_accelerator},
             {},
         };
@@ -163,7 +176,8 @@ static int parse(struct cli *cli, struct run_options *o, struct container_spec *
             check_addresses(cli, o) < 0 ||
             (o->hostname && cli_check_name(cli, "--hostname", o->hostname) < 0) ||
             check_publish(cli, o) < 0 || cli_take_labels(cli, &o->labels, false, parameters) < 0 ||
-            take_ports(cli, &o->ports, parameters) < 0 || check_cpus(cli, o->cpus, spec) < 0)
+            take_ports(cli, &o->ports, parameters) < 0 ||
+            take_limits(cli, &o->limits, parameters) < 0 || check_cpus(cli, o->cpus, spec) < 0)
                 return -EINVAL;
         if (!spec->argv || !spec->argv[0]) {
                 cli_usage(cli, "the program is missing: it stands after --");

@@ -99,6 +99,7 @@ static void print_status(const json_t *s)
             {.title = "endpoints", .text = endpoints},
             {.title = "policies", .value = json_object_get(s, "policies")},
             {.title = "policies not in force", .value = json_is_null(error) ? NULL : error},
+            {.title = "monitors", .value = json_object_get(s, "monitors")},
             {.title = "slim ports", .value = json_object_get(s, "slim_ports")},
         };
         const json_t *hosts = json_object_get(s, "hosts");

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Endpoint.Add, .List, .Show, .Label.
+ * Endpoint.Add, .List, .Show, .Label, .Limit.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -23,13 +23,10 @@
 #include "cluster.h"
 #include "host.h"
 #include "ipv6.h"
+#include "limit.h"
 #include "local.h"
 #include "mirror.h"
 #include "registry.h"
-
-#define DEFAULT_NETWORK "default"
-#define DEFAULT_PREFIX  "10.77.0.0/16"
-#define DEFAULT_BLOCK   (96 + 26)
 
 static json_t *labels_of(const struct endpoint *e)
 {
@@ -56,6 +53,7 @@ static json_t *describe(const struct slimd *d, const struct endpoint *e)
                 json_object_set_new(j, "publish", publications_to_json(&e->publish));
                 json_object_set_new(j, "labels", labels_of(e));
                 json_object_set_new(j, "ports", e->ports ? json_incref(e->ports) : json_object());
+                json_object_set_new(j, "limits", limits_to_json(&e->limits) ?: json_object());
         }
         if (j && l)
                 local_describe(l, j);
@@ -117,44 +115,15 @@ static int check_fds(struct api_call *call, bool slim, pid_t pid)
         return 0;
 }
 
-/* The named network, or the default one, which is made when it is first wanted. */
-static int want_network(struct api_call *call, const char *name, struct network **ret)
-{
-        struct slimd *d = call->d;
-        struct network wanted = {.block_bits[SLIM_V4] = DEFAULT_BLOCK};
-        const char *other = NULL;
-        int r = 0;
-
-        *ret = model_network(&d->model, name);
-        if (*ret)
-                return 0;
-        if (strcmp(name, DEFAULT_NETWORK) != 0)
-                return api_fail(call, -ENOENT, "network \"%s\" does not exist", name);
-        snprintf(wanted.name, sizeof(wanted.name), "%s", name);
-        inaddr_prefix_parse(DEFAULT_PREFIX, &wanted.prefix[SLIM_V4]);
-        r = registry_create_network(d, &wanted, ret, &other);
-        if (r == -EEXIST && other)
-                return api_fail(call, r,
-                                "the default network's prefix " DEFAULT_PREFIX
-                                " overlaps that of network \"%s\": name a network, or create "
-                                "\"" DEFAULT_NETWORK "\" with another prefix",
-                                other);
-        if (r == -EEXIST) {
-                *ret = model_network(&d->model, name);
-                return *ret ? 0 : -ENOENT;
-        }
-        if (r < 0)
-                return api_fail(call, r, "cannot create the default network: %s", strerror(-r));
-        return 0;
-}
-
 int api_endpoint_add(struct api_call *call)
 {
-        const char *name, *network_name = DEFAULT_NETWORK, *addr_text[SLIM_FAMILIES] = {}, *kind;
+        const char *name, *network_name = POLICY_DEFAULT_NETWORK, *addr_text[SLIM_FAMILIES] = {},
+                          *kind;
         char problem[PUBLICATION_PROBLEM_MAX];
         _Static_assert(sizeof(problem) >= LABELING_PROBLEM_MAX, "a label's problem is longer");
+        _Static_assert(sizeof(problem) >= LIMITS_PROBLEM_MAX, "a limit's problem is longer");
         struct publications publish;
-        const json_t *publish_list = NULL, *port_list = NULL;
+        const json_t *publish_list = NULL, *port_list = NULL, *limits = NULL;
         _cleanup_json_ json_t *ports = NULL;
         struct named_ports named = {};
         json_t *labels = NULL;
@@ -166,10 +135,10 @@ int api_endpoint_add(struct api_call *call)
         bool slim;
         int r;
 
-        r = api_unpack(call, "{s:s, s?s, s?s, s?s, s:s, s:I, s?o, s?o, s?o}", "name", &name,
+        r = api_unpack(call, "{s:s, s?s, s?s, s?s, s:s, s:I, s?o, s?o, s?o, s?o}", "name", &name,
                        "network", &network_name, "address", &addr_text[SLIM_V4], "address6",
                        &addr_text[SLIM_V6], "kind", &kind, "pid", &pid, "publish", &publish_list,
-                       "labels", &labels, "ports", &port_list);
+                       "labels", &labels, "ports", &port_list, "limits", &limits);
         if (r == 0)
                 r = api_check_name(call, "name", name);
         if (r == 0)
@@ -191,6 +160,8 @@ int api_endpoint_add(struct api_call *call)
                 r = labeling_check(labels, false, problem);
         if (r == 0)
                 r = named_ports_from_json(port_list, &named, problem);
+        if (r == 0)
+                r = limits_from_json(limits, &q.limits, problem);
         if (r < 0)
                 return api_fail(call, r, "%s", problem);
         ports = named_ports_to_json(&named);
@@ -199,12 +170,15 @@ int api_endpoint_add(struct api_call *call)
         r = check_fds(call, slim, (pid_t)pid);
         if (r < 0)
                 return r;
+        r = limits_are_none(&q.limits) ? 0 : limit_prepare(d, &call->error);
+        if (r < 0)
+                return r;
 
         /* So that whoever was there before this container is known here when it runs. */
         r = cluster_sync(d);
         if (r < 0)
                 return api_fail(call, r, "the store does not answer: %s", strerror(-r));
-        r = want_network(call, network_name, &network);
+        r = api_want_network(call, network_name, &network);
         if (r < 0)
                 return r;
         for (unsigned int f = 0; f < SLIM_FAMILIES; f++)
@@ -223,8 +197,10 @@ int api_endpoint_add(struct api_call *call)
         q.netns_fd = call->fds[0];
         q.notify_fd = slim ? call->fds[2] : -1;
         r = local_add(d, &q, &e, &call->error);
-        if (r < 0)
+        if (r < 0) {
+                limit_tidy(d);
                 return r;
+        }
         json_object_set_new(call->answer, "endpoint", describe(d, e));
         json_object_set_new(call->answer, "mtu", json_integer(d->container_mtu));
         json_object_set_new(call->answer, "gateway",
@@ -277,7 +253,7 @@ static int find(struct api_call *call, const char *name, const char *network,
 
 int api_endpoint_show(struct api_call *call)
 {
-        const char *name, *network = DEFAULT_NETWORK;
+        const char *name, *network = POLICY_DEFAULT_NETWORK;
         const struct endpoint *e = NULL;
         int r;
 
@@ -290,10 +266,18 @@ int api_endpoint_show(struct api_call *call)
         return 0;
 }
 
-int api_endpoint_label(struct api_call *call)
+/* What a call changes about a container of this host: its labels or its limits. */
+struct change {
+        const char *verb, *what;
+        int (*change)(struct slimd *d, const struct endpoint *e, const json_t *set,
+                      const json_t *remove, char *problem);
+};
+
+static int change(struct api_call *call, const struct change *c, const struct endpoint **ret)
 {
-        const char *name, *network = DEFAULT_NETWORK;
+        const char *name, *network = POLICY_DEFAULT_NETWORK;
         char problem[LABELING_PROBLEM_MAX] = "";
+        _Static_assert(sizeof(problem) >= LIMITS_PROBLEM_MAX, "a limit's problem is longer");
         const json_t *set = NULL, *remove = NULL;
         const struct endpoint *e = NULL;
         uint32_t id;
@@ -308,18 +292,51 @@ int api_endpoint_label(struct api_call *call)
         /* Its entry hangs on its host's lease, which nobody else can put it on again. */
         if (!mirror_is_local(call->d, e))
                 return api_fail(call, -EREMOTE,
-                                "endpoint \"%s\" lives on host %s, and only there its labels are "
+                                "endpoint \"%s\" lives on host %s, and only there its %s are "
                                 "changed",
-                                name, e->host);
+                                name, e->host, c->what);
         id = e->id;
-        r = registry_label_endpoint(call->d, e, set, remove, problem);
+        r = c->change(call->d, e, set, remove, problem);
         e = model_endpoint(&call->d->model, id);
         if (r < 0 && *problem)
                 return api_fail(call, r, "%s", problem);
         if (r == 0 && !e)
                 r = -ENOENT;
         if (r < 0)
-                return api_fail(call, r, "cannot label endpoint \"%s\": %s", name, strerror(-r));
+                return api_fail(call, r, "cannot %s endpoint \"%s\": %s", c->verb, name,
+                                strerror(-r));
+        *ret = e;
         json_object_set_new(call->answer, "endpoint", describe(call->d, e));
         return 0;
+}
+
+int api_endpoint_label(struct api_call *call)
+{
+        static const struct change labels = {"label", "labels", registry_label_endpoint};
+        const struct endpoint *e = NULL;
+
+        return change(call, &labels, &e);
+}
+
+int api_endpoint_limit(struct api_call *call)
+{
+        static const struct change limits = {"limit", "limits", registry_limit_endpoint};
+        const struct endpoint *e = NULL;
+        const struct local *l;
+        int r;
+
+        /* Whether this host can is said before anything is written. */
+        if (json_object_size(json_object_get(call->parameters, "set")) > 0) {
+                r = limit_prepare(call->d, &call->error);
+                if (r < 0)
+                        return r;
+        }
+        r = change(call, &limits, &e);
+        limit_tidy(call->d);
+        if (!e)
+                return r;
+        l = local_find(call->d, e->id);
+        r = l ? local_limits_error(l) : 0;
+        return r < 0 ? api_fail(call, r, "its limits are stored but not in force: %s", strerror(-r))
+                     : 0;
 }

@@ -24,6 +24,10 @@ static const struct {
     [SLIM_V6] = {"prefix6", "block_bits6", 0, 122, 16, "fd00:77::/64"},
 };
 
+/* The default one's. */
+#define DEFAULT_PREFIX "10.77.0.0/16"
+#define DEFAULT_BLOCK  (96 + 26)
+
 static json_t *describe(const struct slimd *d, const struct network *n)
 {
         json_t *j = json_pack("{s:s, s:I, s:n, s:n, s:n, s:n, s:I}", "name", n->name, "id",
@@ -203,5 +207,35 @@ int api_network_remove(struct api_call *call)
                 return api_fail(call, r, "network \"%s\" still has policies", name);
         if (r < 0)
                 return api_fail(call, r, "cannot remove network \"%s\": %s", name, strerror(-r));
+        return 0;
+}
+
+int api_want_network(struct api_call *call, const char *name, struct network **ret)
+{
+        struct slimd *d = call->d;
+        struct network wanted = {.block_bits[SLIM_V4] = DEFAULT_BLOCK};
+        const char *other = NULL;
+        int r = 0;
+
+        *ret = model_network(&d->model, name);
+        if (*ret)
+                return 0;
+        if (strcmp(name, POLICY_DEFAULT_NETWORK) != 0)
+                return api_fail(call, -ENOENT, "network \"%s\" does not exist", name);
+        snprintf(wanted.name, sizeof(wanted.name), "%s", name);
+        inaddr_prefix_parse(DEFAULT_PREFIX, &wanted.prefix[SLIM_V4]);
+        r = registry_create_network(d, &wanted, ret, &other);
+        if (r == -EEXIST && other)
+                return api_fail(call, r,
+                                "the default network's prefix " DEFAULT_PREFIX
+                                " overlaps that of network \"%s\": name a network, or create "
+                                "\"" POLICY_DEFAULT_NETWORK "\" with another prefix",
+                                other);
+        if (r == -EEXIST) {
+                *ret = model_network(&d->model, name);
+                return *ret ? 0 : -ENOENT;
+        }
+        if (r < 0)
+                return api_fail(call, r, "cannot create the default network: %s", strerror(-r));
         return 0;
 }

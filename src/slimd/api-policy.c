@@ -171,6 +171,17 @@ static int decode(struct api_call *call, const json_t *list, struct policy_list 
         return 0;
 }
 
+/* The default network is there when it is first wanted, be it by its policies. */
+static int want_default(struct api_call *call, const struct policy_list *list)
+{
+        struct network *network;
+
+        for (size_t i = 0; i < list->n; i++)
+                if (strcmp(list->v[i]->network, POLICY_DEFAULT_NETWORK) == 0)
+                        return api_want_network(call, POLICY_DEFAULT_NETWORK, &network);
+        return 0;
+}
+
 int api_policy_apply(struct api_call *call)
 {
         static const char *const names[] = {
@@ -188,6 +199,8 @@ int api_policy_apply(struct api_call *call)
         r = api_unpack(call, "{s:o}", "policies", &given);
         if (r == 0)
                 r = decode(call, given, &list);
+        if (r == 0)
+                r = want_default(call, &list);
         if (r < 0)
                 return r;
         results = new0(enum registry_result, list.n + 1);

@@ -9,6 +9,7 @@
 #include "api.h"
 #include "cluster.h"
 #include "local.h"
+#include "monitor.h"
 
 static json_t *time_text(time_t t)
 {
@@ -48,7 +49,7 @@ static int counters(const struct slimd *d, json_t *to)
                 return r;
         list = json_object();
         for (int i = SLIM_REASON_NONE + 1; i < SLIM_REASON_MAX; i++)
-                json_object_set_new(list, datapath_reason_name((enum slim_reason)i),
+                json_object_set_new(list, reason_name((unsigned int)i),
                                     json_integer((json_int_t)n[i]));
         return json_object_set_new(to, "counters", list) < 0 ? -ENOMEM : 0;
 }
@@ -113,6 +114,7 @@ int api_status(struct api_call *call)
                                             : json_null());
         json_object_set_new(j, "hosts", hosts(d));
         json_object_set_new(j, "slim_ports", json_string(ports));
+        json_object_set_new(j, "monitors", json_integer(monitor_count(d)));
         r = counters(d, j);
         if (r == 0)
                 r = maps(d, j);

@@ -15,11 +15,14 @@
 #include "../basic/fd.h"
 #include "../basic/log.h"
 #include "../shared/rpc.h"
+#include "monitor.h"
 
-/* With more clients than that, the one that has been silent for longest is cut off, and so is one
- * that lets answers pile up beyond this. */
+/* With more clients than that, the one that has been silent for longest is cut off, unless it
+ * watches events, and so is one that lets answers pile up beyond this. */
 #define CLIENTS_MAX 256
 #define PENDING_MAX (64U << 20)
+
+_Static_assert(MONITORS_MAX < CLIENTS_MAX, "nobody could be cut off");
 
 static const struct {
         const char *name;
@@ -33,6 +36,8 @@ static const struct {
     {"Endpoint.List", api_endpoint_list},
     {"Endpoint.Show", api_endpoint_show},
     {"Endpoint.Label", api_endpoint_label},
+    {"Endpoint.Limit", api_endpoint_limit},
+    {"Event.Monitor", api_event_monitor},
     {"Connection.List", api_connection_list},
     {"Policy.Apply", api_policy_apply},
     {"Policy.List", api_policy_list},
@@ -82,13 +87,14 @@ int api_check_name(struct api_call *call, const char *what, const char *name)
                         what, name, NAME_LEN_MAX);
 }
 
-static json_t *run(struct slimd *d, const json_t *message, const int *fds, size_t n_fds)
+static json_t *run(struct client *c, const json_t *message, const int *fds, size_t n_fds)
 {
         _cleanup_json_ json_t *none = json_object();
         const char *name = json_string_value(json_object_get(message, "method"));
         json_t *parameters = json_object_get(message, "parameters");
         struct api_call call = {
-            .d = d,
+            .d = c->api->d,
+            .client = c,
             .parameters = parameters ?: none,
             .fds = fds,
             .n_fds = n_fds,
@@ -111,6 +117,8 @@ static json_t *run(struct slimd *d, const json_t *message, const int *fds, size_
                 answer = json_pack("{s:s, s:i}", "error", call.error ?: strerror(-r), "errno", -r);
         } else {
                 answer = json_pack("{s:o}", "parameters", call.answer);
+                if (answer && call.continues)
+                        json_object_set_new(answer, "continues", json_true());
         }
         free(call.error);
         return answer;
@@ -134,6 +142,7 @@ static void client_link(struct client *c)
 
 static void client_free(struct client *c)
 {
+        monitor_remove(c->api->d, c);
         client_unlink(c);
         c->api->n_clients--;
         sd_event_source_unref(c->source);
@@ -166,12 +175,36 @@ static int client_read(struct client *c)
                 say_why(c, r);
         if (r <= 0)
                 return r;
-        answer = run(c->api->d, message, fds, n_fds);
+        answer = run(c, message, fds, n_fds);
         for (size_t i = 0; i < n_fds; i++)
                 safe_close(fds[i]);
         if (!answer)
                 return -ENOMEM;
         return rpc_send(c->rpc, answer, NULL, 0);
+}
+
+/* What has to wait goes when the client can take it. */
+static int wait_for(struct client *c)
+{
+        return sd_event_source_set_io_events(c->source,
+                                             EPOLLIN | (rpc_pending(c->rpc) ? EPOLLOUT : 0));
+}
+
+int api_client_send(struct client *c, json_t *parameters)
+{
+        _cleanup_json_ json_t *answer =
+            json_pack("{s:o, s:b}", "parameters", parameters, "continues", 1);
+        int r;
+
+        if (!answer)
+                return -ENOMEM;
+        r = rpc_send(c->rpc, answer, NULL, 0);
+        return r < 0 ? r : wait_for(c);
+}
+
+size_t api_client_pending(const struct client *c)
+{
+        return rpc_pending(c->rpc);
 }
 
 static int on_client(sd_event_source *s, int fd, uint32_t events, void *userdata)
@@ -188,8 +221,7 @@ static int on_client(sd_event_source *s, int fd, uint32_t events, void *userdata
         if (r >= 0 && rpc_pending(c->rpc) > PENDING_MAX)
                 r = -ENOBUFS;
         if (r >= 0)
-                r = sd_event_source_set_io_events(s,
-                                                  EPOLLIN | (rpc_pending(c->rpc) ? EPOLLOUT : 0));
+                r = wait_for(c);
         if (r < 0) {
                 if (r != -ECONNRESET)
                         log_debug_errno(r, "a client was cut off: %m");
@@ -222,6 +254,17 @@ static int client_new(struct api *api, int fd)
         return r;
 }
 
+/* Who has been silent for longest, but for those who only listen. */
+static struct client *most_silent(const struct api *api)
+{
+        struct client *found = NULL;
+
+        for (struct client *c = api->clients; c; c = c->next)
+                if (!monitor_has(api->d, c))
+                        found = c;
+        return found;
+}
+
 static int on_connection(sd_event_source *s, int fd, uint32_t events, void *userdata)
 {
         struct api *api = userdata;
@@ -229,13 +272,8 @@ static int on_connection(sd_event_source *s, int fd, uint32_t events, void *user
 
         if (client < 0)
                 return 0; /* it has gone again, or there is no room; the next one may fit */
-        if (api->n_clients >= CLIENTS_MAX) {
-                struct client *last = api->clients;
-
-                while (last->next)
-                        last = last->next;
-                client_free(last);
-        }
+        if (api->n_clients >= CLIENTS_MAX)
+                client_free(most_silent(api));
         r = client_new(api, client);
         if (r < 0)
                 log_warning_errno(r, "cannot take a client on: %m, ignoring");

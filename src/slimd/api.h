@@ -11,13 +11,22 @@
 int api_start(struct slimd *d);
 void api_stop(struct slimd *d);
 
+struct client;
+
+/* For a call that has more than one answer. As rpc_send(); parameters are consumed. */
+int api_client_send(struct client *c, json_t *parameters);
+/* How many bytes of its answers a client has not taken yet. */
+size_t api_client_pending(const struct client *c);
+
 /* One call on its way through a method. */
 struct api_call {
         struct slimd *d;
         json_t *parameters; /* an object */
         const int *fds;     /* the connection's; closed after the call */
         size_t n_fds;
+        struct client *client;
         json_t *answer; /* an empty object, for the method to fill */
+        bool continues; /* more answers follow: api_client_send() */
         char *error;    /* a sentence, when the method returns an errno; freed after the call */
 };
 
@@ -39,6 +48,9 @@ int api_fail(struct api_call *call, int r, const char *format, ...) _printf_(3, 
 /* -EINVAL and a sentence, unless the text is a name. */
 int api_check_name(struct api_call *call, const char *what, const char *name);
 
+/* The named network, or the default one, which is made when it is first wanted. As the methods. */
+int api_want_network(struct api_call *call, const char *name, struct network **ret);
+
 /* The methods. 0, or a negative errno and call->error. */
 int api_network_create(struct api_call *call);
 int api_network_list(struct api_call *call);
@@ -48,6 +60,8 @@ int api_endpoint_add(struct api_call *call);
 int api_endpoint_list(struct api_call *call);
 int api_endpoint_show(struct api_call *call);
 int api_endpoint_label(struct api_call *call);
+int api_event_monitor(struct api_call *call);
+int api_endpoint_limit(struct api_call *call);
 int api_connection_list(struct api_call *call);
 int api_key_show(struct api_call *call);
 int api_key_rotate(struct api_call *call);

@@ -22,6 +22,8 @@
 /* Of our tc filters, so that they are told from others' and replaced in place. */
 #define TC_HANDLE   0x511e
 #define TC_PRIORITY 0x511e
+/* Of those that come before them. */
+#define TC_PRIORITY_FIRST 0x511d
 
 struct datapath {
         struct slim_bpf *skel;
@@ -62,6 +64,14 @@ static struct bpf_map *map_of(const struct datapath *dp, enum datapath_map map)
                 return dp->skel->maps.policy_cidrs;
         case DATAPATH_POLICY_SUBJECTS:
                 return dp->skel->maps.policy_subjects;
+        case DATAPATH_EVENTS:
+                return dp->skel->maps.events;
+        case DATAPATH_WATCH:
+                return dp->skel->maps.watch;
+        case DATAPATH_LIMITS:
+                return dp->skel->maps.limits;
+        case DATAPATH_LIMIT_CLASSES:
+                return dp->skel->maps.limit_classes;
         case DATAPATH_MAP_MAX:
                 break;
         }
@@ -85,24 +95,16 @@ static const char *const map_names[] = {
     [DATAPATH_POLICY_RULES] = "policy_rules",
     [DATAPATH_POLICY_CIDRS] = "policy_cidrs",
     [DATAPATH_POLICY_SUBJECTS] = "policy_subjects",
+    [DATAPATH_EVENTS] = "events",
+    [DATAPATH_WATCH] = "watch",
+    [DATAPATH_LIMITS] = "limits",
+    [DATAPATH_LIMIT_CLASSES] = "limit_classes",
 };
 _Static_assert(ARRAY_SIZE(map_names) == DATAPATH_MAP_MAX, "a map has no name");
-
-static const char *const reason_names[] = {
-#define REASON_NAME(name, text) [SLIM_REASON_##name] = text,
-    SLIM_REASONS(REASON_NAME)
-#undef REASON_NAME
-};
-_Static_assert(ARRAY_SIZE(reason_names) == SLIM_REASON_MAX, "a reason has no name");
 
 const char *datapath_map_name(enum datapath_map map)
 {
         return map_names[map];
-}
-
-const char *datapath_reason_name(enum slim_reason reason)
-{
-        return reason_names[reason];
 }
 
 int datapath_map_fd(const struct datapath *dp, enum datapath_map map)
@@ -277,6 +279,7 @@ int datapath_open(const struct datapath_options *o, struct datapath **ret)
             .port_base = SLIM_PORT_BASE,
             .port_count = SLIM_PORT_COUNT,
             .vxlan_ifindex = o->vxlan_ifindex,
+            .underlay_ifindex = o->underlay_ifindex,
             .hz = kernel_hz(),
             .max_ports = o->max_ports,
             .max_listeners = o->max_listeners,
@@ -383,12 +386,55 @@ int datapath_remove(const char *bpf_dir)
         return r;
 }
 
-static int attach_tc(const struct bpf_program *prog, uint32_t ifindex,
-                     enum bpf_tc_attach_point point)
+/* Of our tc filters, one program at one point of a device. The first of two at the same point says
+ * that a packet is to be seen by the next (TC_ACT_UNSPEC). */
+struct tc_program {
+        const struct bpf_program *prog;
+        enum bpf_tc_attach_point point;
+        uint32_t priority;
+};
+
+#define TC_PROGRAMS_MAX 2
+
+static size_t tc_programs(const struct datapath *dp, enum datapath_device kind,
+                          struct tc_program ret[TC_PROGRAMS_MAX])
 {
-        DECLARE_LIBBPF_OPTS(bpf_tc_hook, hook, .ifindex = (int)ifindex, .attach_point = point);
-        DECLARE_LIBBPF_OPTS(bpf_tc_opts, opts, .handle = TC_HANDLE, .priority = TC_PRIORITY,
-                            .prog_fd = bpf_program__fd(prog), .flags = BPF_TC_F_REPLACE);
+        switch (kind) {
+        case DATAPATH_UNDERLAY:
+                ret[0] =
+                    (struct tc_program){dp->skel->progs.slim_ingress, BPF_TC_INGRESS, TC_PRIORITY};
+                return 1;
+        case DATAPATH_VXLAN:
+                ret[0] =
+                    (struct tc_program){dp->skel->progs.slim_to_vxlan, BPF_TC_EGRESS, TC_PRIORITY};
+                ret[1] = (struct tc_program){dp->skel->progs.slim_from_vxlan, BPF_TC_INGRESS,
+                                             TC_PRIORITY};
+                return 2;
+        case DATAPATH_CONTAINER:
+                ret[0] = (struct tc_program){dp->skel->progs.slim_to_container, BPF_TC_EGRESS,
+                                             TC_PRIORITY};
+                ret[1] = (struct tc_program){dp->skel->progs.slim_from_container, BPF_TC_INGRESS,
+                                             TC_PRIORITY};
+                return 2;
+        case DATAPATH_LIMITED:
+                ret[0] = (struct tc_program){dp->skel->progs.slim_limit_in, BPF_TC_INGRESS,
+                                             TC_PRIORITY_FIRST};
+                ret[1] = (struct tc_program){dp->skel->progs.slim_limit_out, BPF_TC_EGRESS,
+                                             TC_PRIORITY_FIRST};
+                return 2;
+        case DATAPATH_LIMITER:
+                ret[0] =
+                    (struct tc_program){dp->skel->progs.slim_limited, BPF_TC_INGRESS, TC_PRIORITY};
+                return 1;
+        }
+        return 0;
+}
+
+static int attach_tc(const struct tc_program *p, uint32_t ifindex)
+{
+        DECLARE_LIBBPF_OPTS(bpf_tc_hook, hook, .ifindex = (int)ifindex, .attach_point = p->point);
+        DECLARE_LIBBPF_OPTS(bpf_tc_opts, opts, .handle = TC_HANDLE, .priority = p->priority,
+                            .prog_fd = bpf_program__fd(p->prog), .flags = BPF_TC_F_REPLACE);
         int r = bpf_tc_hook_create(&hook);
 
         if (r < 0 && r != -EEXIST) /* others may use the same clsact */
@@ -398,32 +444,38 @@ static int attach_tc(const struct bpf_program *prog, uint32_t ifindex,
 
 int datapath_attach(struct datapath *dp, uint32_t ifindex, enum datapath_device kind)
 {
-        int r;
+        struct tc_program programs[TC_PROGRAMS_MAX];
+        size_t n = tc_programs(dp, kind, programs);
+        int r = 0;
 
-        switch (kind) {
-        case DATAPATH_UNDERLAY:
-                return attach_tc(dp->skel->progs.slim_ingress, ifindex, BPF_TC_INGRESS);
-        case DATAPATH_VXLAN:
-                r = attach_tc(dp->skel->progs.slim_to_vxlan, ifindex, BPF_TC_EGRESS);
-                return r < 0 ? r
-                             : attach_tc(dp->skel->progs.slim_from_vxlan, ifindex, BPF_TC_INGRESS);
-        case DATAPATH_CONTAINER:
-                r = attach_tc(dp->skel->progs.slim_to_container, ifindex, BPF_TC_EGRESS);
-                return r < 0 ? r
-                             : attach_tc(dp->skel->progs.slim_from_container, ifindex,
-                                         BPF_TC_INGRESS);
-        }
-        return -EINVAL;
+        for (size_t i = 0; r == 0 && i < n; i++)
+                r = attach_tc(&programs[i], ifindex);
+        return r;
+}
+
+static int detach_tc(uint32_t ifindex, enum bpf_tc_attach_point point, uint32_t priority)
+{
+        DECLARE_LIBBPF_OPTS(bpf_tc_hook, hook, .ifindex = (int)ifindex, .attach_point = point);
+        DECLARE_LIBBPF_OPTS(bpf_tc_opts, opts, .handle = TC_HANDLE, .priority = priority);
+        int r = bpf_tc_detach(&hook, &opts);
+
+        return r == -ENOENT || r == -EINVAL ? 0 : r; /* EINVAL: no clsact at all */
+}
+
+int datapath_detach_limited(uint32_t ifindex)
+{
+        int r = detach_tc(ifindex, BPF_TC_INGRESS, TC_PRIORITY_FIRST);
+        int k = detach_tc(ifindex, BPF_TC_EGRESS, TC_PRIORITY_FIRST);
+
+        return r < 0 ? r : k;
 }
 
 int datapath_detach(uint32_t ifindex)
 {
-        DECLARE_LIBBPF_OPTS(bpf_tc_hook, hook, .ifindex = (int)ifindex,
-                            .attach_point = BPF_TC_INGRESS);
-        DECLARE_LIBBPF_OPTS(bpf_tc_opts, opts, .handle = TC_HANDLE, .priority = TC_PRIORITY);
-        int r = bpf_tc_detach(&hook, &opts);
+        int r = datapath_detach_limited(ifindex);
+        int k = detach_tc(ifindex, BPF_TC_INGRESS, TC_PRIORITY);
 
-        return r == -ENOENT || r == -EINVAL ? 0 : r; /* EINVAL: no clsact at all */
+        return r < 0 ? r : k;
 }
 
 int datapath_map_count(const struct datapath *dp, enum datapath_map map, uint64_t *ret)
@@ -481,22 +533,66 @@ int datapath_policy_check(const struct datapath *dp, const struct slim_policy_ch
         return 0;
 }
 
-int datapath_counters(const struct datapath *dp, uint64_t ret[SLIM_REASON_MAX])
+/* The values of a counter, one for each processor; the caller frees *ret. */
+static int read_counter(const struct datapath *dp, enum slim_reason reason, uint64_t **ret,
+                        int *ret_cpus)
 {
         int cpus = libbpf_num_possible_cpus(), fd = bpf_map__fd(dp->skel->maps.counters);
         _cleanup_free_ uint64_t *values = NULL;
+        uint32_t key = reason;
 
         if (cpus < 0)
                 return cpus;
         values = new0(uint64_t, (size_t)cpus);
         if (!values)
                 return -ENOMEM;
-        for (uint32_t i = 0; i < SLIM_REASON_MAX; i++) {
-                if (bpf_map_lookup_elem(fd, &i, values) < 0)
-                        return -errno;
-                ret[i] = 0;
-                for (int c = 0; c < cpus; c++)
-                        ret[i] += values[c];
+        if (bpf_map_lookup_elem(fd, &key, values) < 0)
+                return -errno;
+        *ret = TAKE_PTR(values);
+        *ret_cpus = cpus;
+        return 0;
+}
+
+int datapath_counter(const struct datapath *dp, enum slim_reason reason, uint64_t *ret)
+{
+        _cleanup_free_ uint64_t *values = NULL;
+        int cpus = 0, r = read_counter(dp, reason, &values, &cpus);
+        uint64_t n = 0;
+
+        if (r < 0)
+                return r;
+        for (int c = 0; c < cpus; c++)
+                n += values[c];
+        *ret = n;
+        return 0;
+}
+
+int datapath_counters(const struct datapath *dp, uint64_t ret[SLIM_REASON_MAX])
+{
+        for (unsigned int i = 0; i < SLIM_REASON_MAX; i++) {
+                int r = datapath_counter(dp, (enum slim_reason)i, &ret[i]);
+
+                if (r < 0)
+                        return r;
         }
         return 0;
+}
+
+int datapath_count(const struct datapath *dp, enum slim_reason reason)
+{
+        _cleanup_free_ uint64_t *values = NULL;
+        uint32_t key = reason;
+        int cpus = 0, r = read_counter(dp, reason, &values, &cpus);
+
+        if (r < 0 || !values)
+                return r;
+        values[0]++;
+        if (bpf_map_update_elem(bpf_map__fd(dp->skel->maps.counters), &key, values, BPF_ANY) < 0)
+                return -errno;
+        return 0;
+}
+
+uint32_t datapath_map_capacity(const struct datapath *dp, enum datapath_map map)
+{
+        return bpf_map__max_entries(map_of(dp, map));
 }

@@ -21,7 +21,8 @@ struct datapath_options {
         const char *bpf_dir;               /* below a bpffs; made */
         const char *cgroup;                /* cgroup2 directory above the brokers, */
         const char *host_cgroup;           /* and of all of the host, them among it */
-        uint32_t vxlan_ifindex;            /* the device that takes what is encapsulated */
+        uint32_t vxlan_ifindex;            /* the device that takes what is encapsulated, */
+        uint32_t underlay_ifindex;         /* and the one that it leaves by */
         uint32_t max_ports, max_listeners; /* of a container */
 };
 
@@ -52,11 +53,15 @@ enum datapath_device {
         DATAPATH_UNDERLAY, /* the underlay device and lo */
         DATAPATH_VXLAN,
         DATAPATH_CONTAINER, /* the host's side of a container's veth */
+        DATAPATH_LIMITED,   /* the underlay device and lo too, while there are limits (limit.h) */
+        DATAPATH_LIMITER,   /* the limiter's far end */
 };
 
 /* Attaches (or replaces) them: at the ingress of a device, and a container's at its egress too. */
 int datapath_attach(struct datapath *dp, uint32_t ifindex, enum datapath_device kind);
-/* Takes it off again. A device without one is fine. */
+/* Takes DATAPATH_LIMITED, or all that there is, off the underlay device or lo again. A device
+ * without them is fine. */
+int datapath_detach_limited(uint32_t ifindex);
 int datapath_detach(uint32_t ifindex);
 
 /* The maps, by what they are. The descriptors stay the data path's. */
@@ -77,6 +82,10 @@ enum datapath_map {
         DATAPATH_POLICY_RULES,
         DATAPATH_POLICY_CIDRS,
         DATAPATH_POLICY_SUBJECTS,
+        DATAPATH_EVENTS, /* a ring: no entries to be counted */
+        DATAPATH_WATCH,
+        DATAPATH_LIMITS,
+        DATAPATH_LIMIT_CLASSES,
         DATAPATH_MAP_MAX,
 };
 int datapath_map_fd(const struct datapath *dp, enum datapath_map map);
@@ -84,6 +93,8 @@ const char *datapath_map_name(enum datapath_map map);
 
 /* How many entries a map has, by walking it. */
 int datapath_map_count(const struct datapath *dp, enum datapath_map map, uint64_t *ret);
+/* … and how many it can have. */
+uint32_t datapath_map_capacity(const struct datapath *dp, enum datapath_map map);
 
 /*
  * Deletes every key of a map for which keep() says false. key_size bytes at most 64.
@@ -95,6 +106,8 @@ int datapath_map_prune(const struct datapath *dp, enum datapath_map map, size_t 
 int datapath_policy_check(const struct datapath *dp, const struct slim_policy_check *check,
                           enum slim_policy_verdict *ret);
 
-/* What the programs have counted since they were first loaded, over all processors. */
+/* What was counted since the programs were first loaded, over all processors: all of it, or one. */
 int datapath_counters(const struct datapath *dp, uint64_t ret[SLIM_REASON_MAX]);
-const char *datapath_reason_name(enum slim_reason reason);
+int datapath_counter(const struct datapath *dp, enum slim_reason reason, uint64_t *ret);
+/* One more of a reason that no program counts. */
+int datapath_count(const struct datapath *dp, enum slim_reason reason);

@@ -25,6 +25,7 @@
 #include "../basic/log.h"
 #include "../shared/rpc.h"
 #include "ipv6.h"
+#include "limit.h"
 #include "nft.h"
 #include "publish.h"
 #include "stack.h"
@@ -599,6 +600,7 @@ static void remove_devices(struct slimd *d)
         for (size_t i = 0; i < ARRAY_SIZE(names); i++)
                 if (names[i] && netlink_link_get(d->nl, names[i], &link) == 0)
                         (void)datapath_detach(link.ifindex);
+        limit_remove(d);
         r = netlink_link_del(d->nl, VXLAN_DEVICE);
         if (r < 0 && r != -ENODEV)
                 log_warning_errno(r, "cannot remove the VXLAN device: %m, ignoring");

@@ -24,6 +24,7 @@
 #include "cluster.h"
 #include "host.h"
 #include "ipv6.h"
+#include "limit.h"
 #include "mirror.h"
 #include "publish.h"
 #include "registry.h"
@@ -39,6 +40,7 @@ struct local {
         int netns_fd;
         struct reservation reserved;
         bool published;
+        int limits_error;              /* why its limits are not in force, or 0 */
         struct supervisor *supervisor; /* NULL for a plain one that publishes nothing */
         sd_event_source *end_source;
         UT_hash_handle hh;
@@ -81,9 +83,19 @@ const struct endpoint *local_endpoint(const struct local *l)
         return &l->e;
 }
 
+int local_limits_error(const struct local *l)
+{
+        return l->limits_error;
+}
+
 bool local_is_published(const struct local *l)
 {
         return l->published;
+}
+
+pid_t local_broker_pid(const struct local *l)
+{
+        return l->supervisor ? supervisor_pid(l->supervisor) : 0;
 }
 
 uint32_t local_ifindex(const struct local *l)
@@ -205,8 +217,7 @@ void local_describe(const struct local *l, json_t *endpoint)
         cgroup_path(l, "", path);
         json_object_set_new(endpoint, "device", json_string(l->device));
         json_object_set_new(endpoint, "cgroup", json_string(path));
-        json_object_set_new(endpoint, "broker_pid",
-                            json_integer(l->supervisor ? supervisor_pid(l->supervisor) : 0));
+        json_object_set_new(endpoint, "broker_pid", json_integer(local_broker_pid(l)));
         json_object_set_new(endpoint, "pids", json_integer(count_pids(l)));
 }
 
@@ -408,19 +419,29 @@ static int state_save(const struct local *l)
         return rename(temporary, path) < 0 ? -errno : 0;
 }
 
-void local_take_labels(struct slimd *d, const struct endpoint *e)
+void local_take_changes(struct slimd *d, const struct endpoint *e)
 {
         struct local *l = local_find(d, e->id);
         int r;
 
-        if (!l || l->e.labels == e->labels || json_equal(l->e.labels, e->labels))
+        if (!l || ((l->e.labels == e->labels || json_equal(l->e.labels, e->labels)) &&
+                   limits_equal(&l->e.limits, &e->limits)))
                 return;
         json_decref(l->e.labels);
-        l->e.labels = json_incref(e->labels);
+        l->e.labels = e->labels ? json_incref(e->labels) : NULL;
+        /* Before its devices are there, which is when the store has it first, bring_up() does it.
+         */
+        if (l->ifindex && !limits_equal(&l->e.limits, &e->limits))
+                l->limits_error = limit_set(d, l->id, &e->limits);
+        if (l->limits_error < 0)
+                log_error_errno(l->limits_error, "endpoint %s: cannot change its limits: %m",
+                                l->e.name);
+        l->e.limits = e->limits;
         r = state_save(l);
         if (r < 0)
-                log_warning_errno(r, "endpoint %s: cannot remember its labels: %m, ignoring",
-                                  l->e.name);
+                log_warning_errno(
+                    r, "endpoint %s: cannot remember its labels and limits: %m, ignoring",
+                    l->e.name);
 }
 
 /* --- the end ---------------------------------------------------------------------------------- */
@@ -444,8 +465,10 @@ static void tear_down(struct local *l)
         cgroup_path(l, "", cgroup);
         host_remove_cgroup(cgroup);
         remove_device(l);
-        if (d->dp)
+        if (d->dp) {
                 bpf_map_delete_elem(datapath_map_fd(d->dp, DATAPATH_USAGE), &e.id);
+                (void)limit_set(d, l->id, &(struct limits){});
+        }
         local_free(l);
         /* The file goes last but for the store: whoever finds it does all this again. */
         if (registry_withdraw(d, &e) < 0)
@@ -585,6 +608,10 @@ static int bring_up(struct local *l, const struct local_request *q, const char *
                 r = make_usage(l);
         if (r < 0)
                 return r;
+        *ret_step = "limit its bandwidth";
+        r = limit_set(l->d, l->id, &l->e.limits);
+        if (r < 0)
+                return r;
         *ret_step = "start its broker";
         r = supervise(l, q->notify_fd);
         if (r < 0)
@@ -627,7 +654,12 @@ int local_add(struct slimd *d, const struct local_request *q, struct endpoint **
               char **ret_error)
 {
         struct endpoint e = {
-            .slim = q->slim, .publish = *q->publish, .labels = q->labels, .ports = q->ports};
+            .slim = q->slim,
+            .publish = *q->publish,
+            .labels = q->labels,
+            .ports = q->ports,
+            .limits = q->limits,
+        };
         _cleanup_(reservation_done) struct reservation reserved = {};
         const char *step = "publish it";
         struct network *n;
@@ -800,6 +832,8 @@ static int adopt(struct local *l)
         r = mirror_endpoint(l->d, &l->e);
         if (r == 0)
                 r = make_usage(l);
+        if (r == 0)
+                r = limit_set(l->d, l->id, &l->e.limits);
         if (r < 0)
                 return r;
         r = adopt_ports(l);

@@ -16,6 +16,7 @@ struct local_request {
         union slim_addr addr[SLIM_FAMILIES]; /* none: any, of a family that the network has */
         const struct publications *publish;
         json_t *labels, *ports; /* as in struct endpoint; the caller's */
+        struct limits limits;
         bool slim;
         pid_t pid;     /* the container's first process, */
         int netns_fd;  /* its network namespace */
@@ -36,8 +37,10 @@ void local_adopt_all(struct slimd *d);
 /* Puts all of them into the store again, on the present lease. */
 int local_republish_all(struct slimd *d);
 
-/* What the store says of one that lives here: its labels may be others now. */
-void local_take_labels(struct slimd *d, const struct endpoint *e);
+/* What the store says of one that lives here: its labels and limits may be others now. */
+void local_take_changes(struct slimd *d, const struct endpoint *e);
+/* Are its limits in force as they are in the store? 0, or why not. */
+int local_limits_error(const struct local *l);
 
 /* This host's own address in a network is another one now. */
 void local_network_changed(struct slimd *d, const char *network);
@@ -45,6 +48,7 @@ void local_network_changed(struct slimd *d, const char *network);
 struct local *local_find(const struct slimd *d, uint32_t id);
 uint32_t local_ifindex(const struct local *l);
 void local_describe(const struct local *l, json_t *endpoint);
+pid_t local_broker_pid(const struct local *l); /* 0: none at the moment */
 /* The id of the cgroup where its broker's sockets are (what sock_diag calls a socket's cgroup). */
 uint64_t local_socket_cgroup(const struct local *l);
 struct local *local_next(const struct slimd *d, const struct local *l); /* NULL: the first */

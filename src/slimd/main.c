@@ -26,7 +26,10 @@
 #include "api.h"
 #include "cluster.h"
 #include "host.h"
+#include "limit.h"
 #include "local.h"
+#include "metrics.h"
+#include "monitor.h"
 #include "policy.h"
 #include "revoke.h"
 #include "slimd.h"
@@ -49,6 +52,9 @@ static void usage(FILE *to)
               "  --underlay DEV     device that reaches the other hosts (default: that of the\n"
               "                     default route)\n"
               "  --broker PATH      the slim-broker to start\n"
+              "  --metrics ADDR:PORT\n"
+              "                     figures for Prometheus, for whoever reaches that address:\n"
+              "                     127.0.0.1:9511 is for this host alone (default: none)\n"
               "  --max-sockets N    TCP sockets that a container may have open, but for accepted\n"
               "                     ones (default: 65536); for those that start from now on\n"
               "  --max-ports N      ports that a container may have bound (default: 32768)\n"
@@ -100,6 +106,7 @@ static int parse(int argc, char **argv, struct slimd_options *o, bool *teardown)
             {"host-name", required_argument, NULL, 'n'},
             {"underlay", required_argument, NULL, 'u'},
             {"broker", required_argument, NULL, 'B'},
+            {"metrics", required_argument, NULL, 'm'},
             {"max-sockets", required_argument, NULL, OPT_SOCKETS},
             {"max-ports", required_argument, NULL, OPT_PORTS},
             {"max-listeners", required_argument, NULL, OPT_LISTENERS},
@@ -136,6 +143,9 @@ static int parse(int argc, char **argv, struct slimd_options *o, bool *teardown)
                         break;
                 case 'B':
                         o->broker = optarg;
+                        break;
+                case 'm':
+                        o->metrics = optarg;
                         break;
                 case OPT_SOCKETS:
                         if (parse_bound("--max-sockets", SOCKETS_MIN, SOCKETS_MAX,
@@ -286,6 +296,7 @@ static int load_programs(struct slimd *d)
             .cgroup = d->opt.cgroup,
             .host_cgroup = d->opt.host_cgroup,
             .vxlan_ifindex = d->vxlan_ifindex,
+            .underlay_ifindex = d->underlay.ifindex,
             .max_ports = d->opt.max_ports,
             .max_listeners = d->opt.max_listeners,
         };
@@ -315,6 +326,8 @@ static int start(struct slimd *d)
         if (r == 0)
                 r = check_machine();
         if (r == 0)
+                r = metrics_start(d);
+        if (r == 0)
                 r = host_claim(d, true);
         if (r == 0)
                 r = cluster_open(d, true);
@@ -322,6 +335,8 @@ static int start(struct slimd *d)
                 r = host_prepare(d);
         if (r == 0)
                 r = load_programs(d);
+        if (r == 0)
+                r = monitor_start(d);
         if (r == 0)
                 r = policy_start(d);
         if (r == 0)
@@ -335,6 +350,7 @@ static int start(struct slimd *d)
         if (r < 0)
                 return r;
         local_adopt_all(d);
+        limit_prune(d);
         return api_start(d);
 }
 
@@ -432,10 +448,12 @@ int main(int argc, char **argv)
         }
         r = run(&d, want_teardown, &defaults);
         api_stop(&d);
+        metrics_stop(&d);
         local_forget_all(&d);
         cluster_stop(&d);
         policy_stop(&d);
         revoke_stop(&d);
+        monitor_stop(&d);
         if (d.dp)
                 datapath_free(d.dp);
         if (d.nl)

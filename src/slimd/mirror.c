@@ -11,6 +11,7 @@
 #include "host.h"
 #include "key.h"
 #include "local.h"
+#include "monitor.h"
 #include "policy.h"
 #include "publish.h"
 #include "revoke.h"
@@ -92,6 +93,7 @@ void mirror_drop_endpoint(struct slimd *d, struct endpoint *e)
 {
         if (mirror_is_local(d, e))
                 d->policy_moved = true;
+        monitor_forget(d, e);
         mirror_forget_endpoint(d, e);
         policy_forget(d, e);
         model_drop_endpoint(&d->model, e);
@@ -373,7 +375,7 @@ static int apply_endpoint(struct slimd *d, const char *id_text, const char *valu
         r = model_put_endpoint(&d->model, &e, &old);
         if (r < 0)
                 return r;
-        local_take_labels(d, old);
+        local_take_changes(d, old);
         mirror_touch(d, old);
         return 0;
 }

@@ -448,6 +448,8 @@ char *endpoint_to_json(const struct endpoint *e)
                 json_object_set(j, "labels", e->labels);
         if (j && e->ports)
                 json_object_set(j, "ports", e->ports);
+        if (j && !limits_are_none(&e->limits))
+                json_object_set_new(j, "limits", limits_to_json(&e->limits));
         return dump_and_unref(j);
 }
 
@@ -458,6 +460,7 @@ int endpoint_from_json(uint32_t id, const char *text, struct endpoint *ret)
         const char *addr[SLIM_FAMILIES] = {}, *host_addr[SLIM_FAMILIES] = {};
         char problem[PUBLICATION_PROBLEM_MAX];
         _Static_assert(sizeof(problem) >= LABELING_PROBLEM_MAX, "a label's problem is longer");
+        _Static_assert(sizeof(problem) >= LIMITS_PROBLEM_MAX, "a limit's problem is longer");
         struct endpoint e = {.id = id};
         struct named_ports ports;
         json_int_t network_id;
@@ -478,10 +481,12 @@ int endpoint_from_json(uint32_t id, const char *text, struct endpoint *ret)
                 return -EBADMSG;
         if (publications_from_json(json_object_get(j, "publish"), &e.publish, problem) < 0 ||
             named_ports_from_json(json_object_get(j, "ports"), &ports, problem) < 0 ||
+            limits_from_json(json_object_get(j, "limits"), &e.limits, problem) < 0 ||
             take_labels(j, false, &e.labels) < 0)
                 return -EBADMSG;
         e.ports = named_ports_to_json(&ports);
-        if ((ports.n && !e.ports) || (e.is_host && (e.labels || e.ports))) {
+        if ((ports.n && !e.ports) ||
+            (e.is_host && (e.labels || e.ports || !limits_are_none(&e.limits)))) {
                 endpoint_clear(&e);
                 return -EBADMSG;
         }

@@ -31,6 +31,7 @@
 #include "../basic/name.h"
 #include "../policy/labels.h"
 #include "../policy/policy.h"
+#include "../shared/bandwidth.h"
 #include "../shared/publication.h"
 
 #define STORE_PREFIX          "slim/"
@@ -74,6 +75,7 @@ struct endpoint {
         struct publications publish; /* ports of its host that are its own */
         json_t *labels;              /* an object of texts; NULL: none (a host has no others) */
         json_t *ports;               /* names of its ports, as shared/labeling.h has them */
+        struct limits limits;
         /* Of the model's element alone: its number in the policy engine (0: none), which counts it
          * as one of this host or not. */
         uint32_t identity;

@@ -179,25 +179,46 @@ int registry_withdraw(struct slimd *d, const struct endpoint *e)
         return 0;
 }
 
-static int label_endpoint(struct slimd *d, const char *key, uint32_t id, const json_t *set,
-                          const json_t *remove, char *problem)
+/* What is to be different about an endpoint of this host. */
+struct endpoint_change {
+        int (*apply)(struct endpoint *e, const json_t *set, const json_t *remove, char *problem);
+        const json_t *set, *remove;
+        char *problem;
+};
+
+static int change_labels(struct endpoint *e, const json_t *set, const json_t *remove, char *problem)
+{
+        json_t *labels;
+        int r = labeling_change(e->labels, set, remove, false, &labels, problem);
+
+        if (r < 0)
+                return r;
+        json_decref(e->labels);
+        e->labels = labels;
+        return 0;
+}
+
+static int change_limits(struct endpoint *e, const json_t *set, const json_t *remove, char *problem)
+{
+        return limits_change(&e->limits, set, remove, problem);
+}
+
+static int try_change(struct slimd *d, const char *key, uint32_t id,
+                      const struct endpoint_change *change)
 {
         _cleanup_(endpoint_clear) struct endpoint e = {};
         _cleanup_free_ char *old = NULL, *value = NULL;
         struct store_compare compare = {.key = key};
         struct store_op op = {.key = key, .lease = d->lease};
-        json_t *labels;
         int r;
 
         r = store_get(d->store, key, &old, &compare.revision);
         if (r == 0)
                 r = endpoint_from_json(id, old, &e);
         if (r == 0)
-                r = labeling_change(e.labels, set, remove, false, &labels, problem);
+                r = change->apply(&e, change->set, change->remove, change->problem);
         if (r < 0)
                 return r;
-        json_decref(e.labels);
-        e.labels = labels;
         value = endpoint_to_json(&e);
         if (!value)
                 return -ENOMEM;
@@ -205,19 +226,33 @@ static int label_endpoint(struct slimd *d, const char *key, uint32_t id, const j
         return store_transaction(d->store, &compare, 1, &op, 1, NULL);
 }
 
-int registry_label_endpoint(struct slimd *d, const struct endpoint *e, const json_t *set,
-                            const json_t *remove, char *problem)
+static int change_endpoint(struct slimd *d, const struct endpoint *e,
+                           const struct endpoint_change *change)
 {
         struct endpoint_keys k;
         int r = -EAGAIN;
 
         endpoint_keys(e, &k);
         for (int tries = 0; r == -EAGAIN && tries < 16; tries++)
-                r = label_endpoint(d, k.id, e->id, set, remove, problem);
+                r = try_change(d, k.id, e->id, change);
         /* The endpoint, or the lease that it is put on: the timer publishes it again. */
         if (r == -ENOENT)
                 r = -EAGAIN;
         return r < 0 ? r : cluster_sync(d);
+}
+
+int registry_label_endpoint(struct slimd *d, const struct endpoint *e, const json_t *set,
+                            const json_t *remove, char *problem)
+{
+        return change_endpoint(d, e,
+                               &(struct endpoint_change){change_labels, set, remove, problem});
+}
+
+int registry_limit_endpoint(struct slimd *d, const struct endpoint *e, const json_t *set,
+                            const json_t *remove, char *problem)
+{
+        return change_endpoint(d, e,
+                               &(struct endpoint_change){change_limits, set, remove, problem});
 }
 
 /* --- networks --------------------------------------------------------------------------------- */

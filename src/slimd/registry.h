@@ -21,7 +21,10 @@ int registry_delete(struct slimd *d, const struct endpoint *e);
  * `problem`. -EAGAIN: the store does not have it at the moment. */
 int registry_label_endpoint(struct slimd *d, const struct endpoint *e, const json_t *set,
                             const json_t *remove, char *problem);
-/* The same of a network. -ENOENT. */
+/* Its limits, as limits_change() does; the same. */
+int registry_limit_endpoint(struct slimd *d, const struct endpoint *e, const json_t *set,
+                            const json_t *remove, char *problem);
+/* The labels of a network. -ENOENT. */
 int registry_label_network(struct slimd *d, const char *name, const json_t *set,
                            const json_t *remove, char *problem);
 

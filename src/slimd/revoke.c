@@ -8,6 +8,7 @@
 
 #include "../basic/log.h"
 #include "../shared/sockdiag.h"
+#include "monitor.h"
 
 /* When to look again. A connection that is not there by then has lost its SYN, and its next one is
  * judged anew. */
@@ -20,7 +21,7 @@
          1U << TCP_CLOSE_WAIT | 1U << TCP_LAST_ACK | 1U << TCP_CLOSING)
 
 struct sweep {
-        const struct slimd *d;
+        struct slimd *d;
         unsigned int ended;
 };
 
@@ -45,8 +46,8 @@ static void peer_of(const struct slimd *d, const struct sockdiag_tcp *s,
                 check->peer = peer.identity;
 }
 
-/* Is a connection one that could not be made now? */
-static bool is_denied(const struct slimd *d, const struct sockdiag_tcp *s)
+/* Why a connection could not be made now; SLIM_REASON_NONE: it could. */
+static enum slim_reason denied(const struct slimd *d, const struct sockdiag_tcp *s)
 {
         const struct slim_socket *k = &s->slim;
         struct slim_policy_check check = {
@@ -59,40 +60,71 @@ static bool is_denied(const struct slimd *d, const struct sockdiag_tcp *s)
         int r;
 
         if (k->denied || k->peer_kind == SLIM_PEER_NONE)
-                return false; /* it goes nowhere, or has ended */
+                return SLIM_REASON_NONE; /* it goes nowhere, or has ended */
         if (!get(d, DATAPATH_IDENTITIES, &k->endpoint, &own))
-                return true; /* the container is no more, whoever has its socket */
+                return SLIM_REASON_REVOKED_ENDPOINT; /* the container is no more, whoever has its
+                                                        socket */
         if (k->peer_kind == SLIM_PEER_LOOPBACK || !own.identity ||
             !get(d, DATAPATH_POLICY_SUBJECTS, &own.identity, &subject))
-                return false;
+                return SLIM_REASON_NONE;
         check.subject = own.identity;
         peer_of(d, s, &check);
         r = datapath_policy_check(d->dp, &check, &verdict);
         if (r < 0) {
                 log_warning_errno(r, "cannot ask for the verdict on a connection: %m, ignoring");
-                return false;
+                return SLIM_REASON_NONE;
         }
-        return verdict != SLIM_POLICY_ALLOWED;
+        return verdict == SLIM_POLICY_ALLOWED ? SLIM_REASON_NONE : SLIM_REASON_REVOKED_POLICY;
+}
+
+/* As the program saw it: from who connected. */
+static void tell(struct slimd *d, const struct sockdiag_tcp *s, enum slim_reason reason)
+{
+        const struct slim_socket *k = &s->slim;
+        bool overlay = k->peer_kind == SLIM_PEER_OVERLAY;
+        bool loopback = k->peer_kind == SLIM_PEER_LOOPBACK;
+        union slim_addr peer = overlay ? k->peer_addr : s->peer_addr;
+        union slim_addr own = loopback ? s->local_addr : k->addr[inaddr_family(&peer)];
+        uint16_t peer_port = overlay || loopback ? k->peer_port : s->peer_port;
+        uint16_t own_port = k->bound_port ?: s->local_port;
+        struct slim_event e = {
+            .from = k->accepted ? peer : own,
+            .to = k->accepted ? own : peer,
+            .from_port = k->accepted ? peer_port : own_port,
+            .to_port = k->accepted ? own_port : peer_port,
+            .endpoint = k->endpoint,
+            .peer = k->peer_endpoint,
+            .network = k->network,
+            .reason = (uint16_t)reason,
+            .hook = SLIM_HOOK_REVOKE,
+            .protocol = IPPROTO_TCP,
+            .error = ECONNABORTED,
+        };
+
+        monitor_event(d, &e);
 }
 
 static int look_at(const struct sockdiag_tcp *s, void *userdata)
 {
         struct sweep *sweep = userdata;
+        enum slim_reason reason = s->has_slim ? denied(sweep->d, s) : SLIM_REASON_NONE;
         int r;
 
-        if (!s->has_slim || !is_denied(sweep->d, s))
+        if (reason == SLIM_REASON_NONE)
                 return 0;
         r = sockdiag_tcp_destroy(s);
         if (r == -EOPNOTSUPP)
                 return r; /* no other can be ended either */
         if (r < 0 && r != -ENOENT)
                 log_warning_errno(r, "cannot end a connection: %m, ignoring");
-        if (r == 0)
+        if (r == 0) {
                 sweep->ended++;
+                tell(sweep->d, s, reason);
+        }
         return 0;
 }
 
-static void sweep(const struct slimd *d)
+static void sweep(struct slimd *d)
 {
         struct sweep sweep = {.d = d};
         int r =

@@ -10,7 +10,10 @@
  *     policy.h    network policies → maps             revoke.h    … → open connections
  *     supervise.h their brokers                       publish.h   their ports at the
  *     host's addresses            stack.h     the host's own endpoints
- *     key.h       the cluster key  api.h      the socket that clients call
+ *     limit.h     bandwidth limits of containers
+ *     key.h       the cluster key             api.h       the socket that clients call
+ *     event.h     an event, with names        monitor.h   … for whoever watches
+ *     metrics.h   figures, by HTTP
  */
 #include <stdbool.h>
 #include <stdint.h>
@@ -31,10 +34,13 @@ struct slimd_options {
         const char *host_name;
         const char *underlay;
         const char *broker;
+        const char *metrics;                            /* ADDR:PORT; NULL: none */
         uint32_t max_sockets, max_ports, max_listeners; /* of a container */
 };
 
 struct local;
+struct metrics;
+struct monitor;
 struct policy_engine;
 struct policy_past;
 
@@ -73,10 +79,14 @@ struct slimd {
         bool key_rotating;  /* there is a next one */
         uint32_t key_epoch; /* of the cluster's key, as the store has it; 0: not known yet */
 
+        uint32_t limiter_ifindex; /* 0: not there, as no container here has limits */
+
         int stack_error; /* why this host is no endpoint of some network; 0: it is of all */
 
         struct local *locals; /* by endpoint id */
         struct api *api;
+        struct monitor *monitor;
+        struct metrics *metrics; /* NULL: nobody asked for them */
         time_t since;
 
         int run_dir_fd; /* its lock says that this run directory is ours */

@@ -30,7 +30,8 @@ static const char *const expected[] = {
     "slim_getsockname4",   "slim_getsockname6", "slim_getpeername4", "slim_getpeername6",
     "slim_sockops",        "slim_release",      "slim_ingress",      "slim_steer",
     "slim_from_container", "slim_to_container", "slim_from_vxlan",   "slim_to_vxlan",
-    "slim_setsockopt",     "slim_getsockopt",   "slim_policy_check",
+    "slim_setsockopt",     "slim_getsockopt",   "slim_policy_check", "slim_limit_out",
+    "slim_limit_in",       "slim_limited",
 };
 
 static char logs[ARRAY_SIZE(expected)][LOG_SIZE];

@@ -15,6 +15,7 @@ import pathlib
 import signal
 import struct
 import subprocess
+import tempfile
 
 import pytest
 
@@ -282,7 +283,6 @@ def test_a_port_of_the_host(world, attacker):
 
 
 LSRR = bytes([131, 7, 4, 192, 0, 2, 254, 0])
-ACCEPT_ALL = "struct.pack('HL', 1, ctypes.addressof(code))"
 OPTIONS = {
     "SO_BINDTODEVICE": ("AF_INET", "1", 25, b"uplink", "ENODEV"),
     "SO_MARK": ("AF_INET", "1", 36, 0x511e, "EPERM"),
@@ -400,7 +400,15 @@ def policy(lab, tmp_path):
     lab.verb("ctl", "h1", "--", "policy", "rm", "attackers", check=False)
 
 
-def test_a_forbidden_peer(lab, world, attacker, who, policy, tmp_path):
+@pytest.fixture
+def meeting_place():
+    """A path where anybody may have a Unix socket."""
+    with tempfile.TemporaryDirectory(prefix="attack-", dir="/tmp") as directory:
+        os.chmod(directory, 0o777)
+        yield f"{directory}/socket"
+
+
+def test_a_forbidden_peer(lab, world, attacker, policy, meeting_place):
     world["near"].do("l = listen('', 9020)")
     world["far"].do("f = listen('', 9021)")
     forbidden = f"('{lab.ip('far')}', 9021)"
@@ -423,12 +431,9 @@ def test_a_forbidden_peer(lab, world, attacker, who, policy, tmp_path):
     assert attacker(f"fast_open({forbidden})") in ("EPERM", "EOPNOTSUPP")
     assert attacker(f"said(lambda: connect(*{forbidden}, source=('', 9023)))") == "EPERM"
     # In the hands of another container, whom no policy keeps from it, it is still the attacker's.
-    os.chmod(tmp_path, 0o777)
-    for parent in list(tmp_path.parents)[:2]:
-        os.chmod(parent, os.stat(parent).st_mode | 0o011)
-    world["near"].do(f"p = socket.socket(socket.AF_UNIX); p.bind('{tmp_path}/{who}'); p.listen(); "
-                     f"os.chmod('{tmp_path}/{who}', 0o777)")
-    attacker.do(f"p = socket.socket(socket.AF_UNIX); p.connect('{tmp_path}/{who}'); "
+    world["near"].do(f"p = socket.socket(socket.AF_UNIX); p.bind('{meeting_place}'); p.listen(); "
+                     f"os.chmod('{meeting_place}', 0o777)")
+    attacker.do(f"p = socket.socket(socket.AF_UNIX); p.connect('{meeting_place}'); "
                 "s = socket.socket(); socket.send_fds(p, [b'x'], [s.fileno()])")
     world["near"].do("s = socket.socket(fileno=socket.recv_fds(p.accept()[0], 1, 1)[1][0])")
     assert world["near"](f"connect_error(*{forbidden})") == "connected"

@@ -514,7 +514,7 @@ CONNECTION = {"endpoint", "network", "state", "local", "peer", "host_local", "ho
               "peer_endpoint", "bytes_sent", "bytes_received", "uid", "cookie"}
 STATUS = {"host", "underlay", "underlay_address", "underlay_address6", "version", "pid", "since", "store", "store_error",
           "store_down_since", "networks", "endpoints", "local_endpoints", "policies", "policy_error",
-          "hosts", "slim_ports", "counters", "maps"}
+          "hosts", "slim_ports", "monitors", "counters", "maps"}
 
 LISTENER = """
 import socket, sys

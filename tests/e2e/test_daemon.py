@@ -202,6 +202,10 @@ BAD_VALUES = [
     ("store", "sqlite:/etc", ["sqlite:/etc"]),
     ("broker", "", ["--broker"]),
     ("broker", "/nonexistent/broker", ["--broker", "/nonexistent/broker"]),
+    *(("metrics", value, ["--metrics", value[:100]]) for value in
+      ("", "9511", ":9511", "127.0.0.1", "127.0.0.1:", "127.0.0.1:0", "127.0.0.1:65536", "127.0.0.1:-1",
+       "localhost:9511", "::1:9511", "[::1]", "[::1:9511", "[]:9511", "[127.0.0.1]:9511", "[", "x" * 5000 + ":1",
+       "203.0.113.9:9511")),
 ]
 
 
@@ -235,7 +239,7 @@ def test_help_and_version(host):
     done = host.call([str(SLIMD), "--help"])
     assert done.returncode == 0 and done.stderr == ""
     for option in ("--run-dir", "--bpf-dir", "--cgroup", "--host-cgroup", "--store", "--host-name", "--underlay",
-                   "--max-sockets", "--max-ports", "--max-listeners"):
+                   "--metrics", "--max-sockets", "--max-ports", "--max-listeners"):
         assert option in done.stdout
     done = host.call([str(SLIMD), "--version"])
     assert done.returncode == 0 and done.stdout.startswith("slimd ")

@@ -112,6 +112,14 @@ def rules(lab, host="h1"):
 # --- verbs ----------------------------------------------------------------------------------------
 
 
+def test_before_the_first_container(lab):
+    """The default network is made by its first policy as by its first container: it is closed from the start."""
+    assert lab.ctl("h1", "network", "ls")["networks"] == []
+    assert applied(lab, yaml("isolated", ISOLATED)) == ["policy default/isolated created"]
+    made = lab.ctl("h2", "network", "ls")["networks"]
+    assert [(n["name"], n["prefix"], n["block_bits"]) for n in made] == [("default", "10.77.0.0/16", 26)]
+
+
 def test_apply_ls_show_rm(lab, containers):
     assert applied(lab, yaml("isolated", ISOLATED) + "---\n" + yaml(
         "from-client", FROM_CLIENT, annotations={"slim.io/deny": "reject"})) == [

@@ -8,6 +8,7 @@
 #include <fcntl.h>
 #include <linux/if_link.h>
 #include <linux/neighbour.h>
+#include <linux/pkt_sched.h>
 #include <linux/rtnetlink.h>
 #include <net/if.h>
 #include <sched.h>
@@ -784,16 +785,104 @@ static void test_dumps(void **state)
         assert_int_equal(get(nl, "lo").ifindex, 1);
 }
 
+/* What `tc class show` has of a class: its rate in bytes a second, and how much may wait. */
+struct htb_class {
+        uint32_t wanted;
+        bool found;
+        uint64_t rate, ceil;
+        uint32_t burst, leaf;
+};
+
+static int read_class(const struct nlmsghdr *nlh, void *userdata)
+{
+        const struct tcmsg *tcm = mnl_nlmsg_get_payload(nlh);
+        const struct nlattr *attrs[TCA_MAX + 1], *htb[TCA_HTB_MAX + 1];
+        struct htb_class *c = userdata;
+        const struct tc_htb_opt *opt;
+
+        if (tcm->tcm_handle != c->wanted)
+                return 0;
+        assert_int_equal(netlink_attrs(nlh, sizeof(*tcm), attrs, TCA_MAX), 0);
+        assert_int_equal(netlink_attrs_nested(attrs[TCA_OPTIONS], htb, TCA_HTB_MAX), 0);
+        opt = mnl_attr_get_payload(htb[TCA_HTB_PARMS]);
+        c->found = true;
+        c->rate = htb[TCA_HTB_RATE64] ? mnl_attr_get_u64(htb[TCA_HTB_RATE64]) : opt->rate.rate;
+        c->ceil = htb[TCA_HTB_CEIL64] ? mnl_attr_get_u64(htb[TCA_HTB_CEIL64]) : opt->ceil.rate;
+        c->leaf = tcm->tcm_info;
+        return 0;
+}
+
+static struct htb_class htb_class(uint32_t ifindex, uint32_t id)
+{
+        struct htb_class c = {.wanted = id};
+        struct netlink_request req;
+        struct tcmsg *tcm = netlink_request_init(&req, RTM_GETTCLASS, NLM_F_DUMP, sizeof(*tcm));
+
+        tcm->tcm_ifindex = (int)ifindex;
+        assert_int_equal(netlink_request_run(nl, &req, read_class, &c), 0);
+        return c;
+}
+
+static void test_htb(void **state)
+{
+        const uint32_t handle = 0x511e0000;
+        uint32_t ifindex;
+        uint32_t leaf;
+
+        assert_int_equal(netlink_veth_add(nl, "a", mac_a, "b", mac_b, there, 1500), 0);
+        ifindex = get(nl, "a").ifindex;
+        assert_true(get(nl, "a").ethernet && get(nl, "lo").ethernet);
+        assert_int_equal(netlink_htb_class_put(nl, ifindex, handle, 1, 1000, 4096), -ENOENT);
+        assert_int_equal(netlink_htb_add(nl, ifindex, handle), 0);
+        assert_int_equal(netlink_htb_add(nl, ifindex, handle), 0);
+        assert_int_equal(netlink_htb_add(nl, 4711, handle), -ENODEV);
+
+        /* From the slowest to more than 32 bits have room for. */
+        assert_int_equal(netlink_htb_class_put(nl, ifindex, handle, 1, 125, 4096), 0);
+        assert_int_equal(htb_class(ifindex, handle | 1).rate, 125);
+        assert_int_equal(netlink_htb_class_put(nl, ifindex, handle, 0xffff, 125000000000000, 4096),
+                         0);
+        assert_int_equal(htb_class(ifindex, handle | 0xffff).rate, 125000000000000);
+        assert_int_equal(htb_class(ifindex, handle | 0xffff).ceil, 125000000000000);
+        assert_int_equal(netlink_htb_class_put(nl, ifindex, handle, 0, 125, 4096), -EINVAL);
+        assert_int_equal(netlink_htb_class_put(nl, ifindex, handle, 1, 0, 4096), -EINVAL);
+
+        /* A change is of the class that is there, and of its queue. */
+        leaf = htb_class(ifindex, handle | 1).leaf;
+        assert_int_not_equal(leaf, 0);
+        assert_int_equal(netlink_htb_class_put(nl, ifindex, handle, 1, 1000000, 65536), 0);
+        assert_int_equal(htb_class(ifindex, handle | 1).rate, 1000000);
+        assert_int_equal(htb_class(ifindex, handle | 1).leaf, leaf);
+        /* Adding the qdisc again leaves its classes. */
+        assert_int_equal(netlink_htb_add(nl, ifindex, handle), 0);
+        assert_true(htb_class(ifindex, handle | 1).found);
+
+        assert_int_equal(netlink_htb_class_del(nl, ifindex, handle, 1), 0);
+        assert_false(htb_class(ifindex, handle | 1).found);
+        assert_int_equal(netlink_htb_class_del(nl, ifindex, handle, 1), -ENOENT);
+}
+
 int main(void)
 {
         static const struct CMUnitTest tests[] = {
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
-            TEST(test_open),        TEST(test_unprivileged),   TEST(test_link),
-            TEST(test_vxlan),       TEST(test_veth),           TEST(test_exchange_v4),
-            TEST(test_exchange_v6), TEST(test_addr),           TEST(test_routes_v4),
-            TEST(test_routes_v6),   TEST(test_route_families), TEST(test_default_device),
-            TEST(test_neigh),       TEST(test_dumps),          TEST(test_rules_v4),
+            TEST(test_open),
+            TEST(test_unprivileged),
+            TEST(test_link),
+            TEST(test_vxlan),
+            TEST(test_veth),
+            TEST(test_exchange_v4),
+            TEST(test_exchange_v6),
+            TEST(test_addr),
+            TEST(test_routes_v4),
+            TEST(test_routes_v6),
+            TEST(test_route_families),
+            TEST(test_default_device),
+            TEST(test_neigh),
+            TEST(test_dumps),
+            TEST(test_rules_v4),
             TEST(test_rules_v6),
+            TEST(test_htb),
 #undef TEST
         };
 

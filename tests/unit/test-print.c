@@ -64,6 +64,29 @@ static void test_table(void **state)
                                    "-           -  -            -  -     -\n");
 }
 
+/* Of a table that has no end: what is too long pushes what follows. */
+static void test_rows(void **state)
+{
+        static const struct print_column columns[] = {
+            {.title = "NAME", .key = "name", .width = 6},
+            {.title = "N", .key = "n", .width = 3},
+            {.title = "PEER", .key = "peer"},
+        };
+        _cleanup_json_ json_t *row =
+            json_pack("{ss, si, ss}", "name", "größer", "n", 7, "peer", "x\n");
+        _cleanup_json_ json_t *longer = json_pack("{ss, si}", "name", "much longer", "n", 12345);
+
+        begin();
+        print_row(NULL, columns, ARRAY_SIZE(columns));
+        print_row(row, columns, ARRAY_SIZE(columns));
+        print_row(longer, columns, ARRAY_SIZE(columns));
+        print_json_line(row);
+        assert_string_equal(end(), "NAME    N    PEER\n"
+                                   "größer  7    x?\n"
+                                   "much longer  12345  -\n"
+                                   "{\"name\":\"größer\",\"n\":7,\"peer\":\"x\\n\"}\n");
+}
+
 static void test_pairs(void **state)
 {
         static const struct print_column columns[] = {
@@ -197,13 +220,10 @@ static void test_full_output(void **state)
 int main(void)
 {
         const struct CMUnitTest tests[] = {
-            cmocka_unit_test(test_table),
-            cmocka_unit_test(test_pairs),
-            cmocka_unit_test(test_yaml),
-            cmocka_unit_test(test_empty_table),
-            cmocka_unit_test(test_controls_are_disarmed),
-            cmocka_unit_test(test_fields),
-            cmocka_unit_test(test_json),
+            cmocka_unit_test(test_table),       cmocka_unit_test(test_rows),
+            cmocka_unit_test(test_pairs),       cmocka_unit_test(test_yaml),
+            cmocka_unit_test(test_empty_table), cmocka_unit_test(test_controls_are_disarmed),
+            cmocka_unit_test(test_fields),      cmocka_unit_test(test_json),
             cmocka_unit_test(test_full_output),
         };
 

@@ -138,7 +138,7 @@ static void test_unprivileged(void **state)
 {
         static const char *const ids[] = {"privileges", "connect4", "sk_lookup",  "set_retval",
                                           "hdr_opt",    "lru_hash", "sk_storage", "addfd",
-                                          "veth",       "vxlan",    "masquerade"};
+                                          "veth",       "vxlan",    "masquerade", "htb"};
         char detail[PROBE_DETAIL_MAX];
 
         for (size_t i = 0; i < sizeof(ids) / sizeof(ids[0]); i++) {

@@ -24,6 +24,8 @@ USAGE = """tools/lab [--lab ID] [--bin DIR] VERB …
   run HOST NAME -- CMD…                  in a Slim container   [--network NET] [--address ADDR]…
                                          [--publish [ADDR:]PORT:PORT[/udp]]… [--label K=V]…
                                          [--port NAME=PORT[/udp]]… [--no-accelerator]
+                                         [--egress RATE] [--ingress RATE] [--dscp DSCP]
+                                         [--priority N]
   plain HOST NAME -- CMD…                in a container on the encapsulated path only (the same)
   baseline HOST NAME -- CMD…             in a container on bridge + VXLAN + veth
   host HOST -- CMD…                      on the host itself ("net": another machine of the underlay)
@@ -31,7 +33,7 @@ USAGE = """tools/lab [--lab ID] [--bin DIR] VERB …
   ip [--family 4|6] NAME                 the overlay address of a name
   ip --baseline NAME [--host HOST]       its address on the baseline
   ctl HOST -- ARGS…                      slimctl of that host
-  daemon HOST start|stop|kill|pid|log    its slimd   [start … -- OPTION…: further ones of slimd's]
+  daemon HOST start|stop|kill|pid|log    its slimd  [start -- OPTION…: with further options of slimd]
 
 --lab ID: $SLIM_LAB or "lab" unless given. --bin DIR: the build directory, $SLIM_BUILD or the
 repository's build/ unless given."""
@@ -70,8 +72,8 @@ def _parser():
         p.add_argument("--network")
         p.add_argument("--address", action="append")
         p.add_argument("--cpus")
-        for several in ("publish", "label", "port"):
-            p.add_argument(f"--{several}", action="append", default=[])
+        for option in _OPTIONS:
+            p.add_argument(f"--{option}", action="append", default=[])
         p.add_argument("--no-accelerator", action="store_true")
     verb("baseline", "host", "name").add_argument("--cpus")
     p = verb("host", "host")
@@ -86,6 +88,9 @@ def _parser():
                                         choices=["start", "stop", "kill", "pid", "log"])
     return parser
 
+
+# Of `slimctl run`, as they are.
+_OPTIONS = ("publish", "label", "port", "egress", "ingress", "dscp", "priority")
 
 _TAKES_COMMAND = {"run", "plain", "baseline", "host", "ctl"}
 
@@ -113,7 +118,7 @@ def main(argv):
     if args.verb in _TAKES_COMMAND:
         if not command and not (args.verb == "ctl" and command is not None):
             parser.error(f"{args.verb}: a command has to follow --")
-    elif command is not None and (args.verb, getattr(args, "action", None)) != ("daemon", "start"):
+    elif command is not None and not (args.verb == "daemon" and args.action == "start"):
         parser.error(f"{args.verb} takes no command")
     if args.verb == "ip" and args.host and not args.baseline:
         parser.error("ip: --host goes with --baseline")
@@ -156,8 +161,7 @@ def _dispatch(args, command):
     if args.verb in ("run", "plain"):
         return lab.run_slim(state, args.host, args.name, command, plain=args.verb == "plain",
                             network=args.network, address=args.address, cpus=args.cpus,
-                            several={"publish": args.publish, "label": args.label,
-                                     "port": args.port},
+                            several={option: getattr(args, option) for option in _OPTIONS},
                             accelerator=not args.no_accelerator, build=build)
     if args.verb == "baseline":
         return lab.run_baseline(state, args.host, args.name, command, cpus=args.cpus)

@@ -54,7 +54,7 @@ def running(state, host):
 
 
 def start(state, host, options=()):
-    """Starts it and does not wait. options: further ones of slimd's. LabError if it runs already."""
+    """Starts it, with further options for this time, and does not wait. LabError if it runs already."""
     if running(state, host):
         raise LabError(f"slimd of {host} runs already, process {running(state, host)[0]}")
     argv = [*command(state, host), *options]

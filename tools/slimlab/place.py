@@ -15,6 +15,7 @@ import os
 import re
 import signal
 import subprocess
+import sys
 
 from .state import State, host_address, host_index
 from .system import LabError, PR_SET_PDEATHSIG, cgroup2_root
@@ -22,6 +23,7 @@ from .system import LabError, PR_SET_PDEATHSIG, cgroup2_root
 TOOLS = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
 LAB = f"{TOOLS}/lab"
 AGENT = f"{TOOLS}/slimlab/agent.py"
+FILTERED = f"{TOOLS}/slimlab/filtered.py"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,10 +34,14 @@ class Network:
     options: tuple = ()    # of the verb
     slim: bool = False     # slimd has to be there
     ours: bool = False     # it is Slim that is measured, in one way or another
+    wrapper: tuple = ()    # what starts each program
+    hosts: tuple = ("h1", "h2")  # of clients and servers; those of two networks that share ports differ
 
 
 NETWORKS = {n.key: n for n in (
     Network("host", "host networking", "host"),
+    Network("filtered", "host networking, with a seccomp filter", "host",
+            wrapper=(sys.executable, FILTERED), hosts=("h3", "h4")),
     Network("baseline", "bridge + VXLAN + veth", "baseline"),
     Network("plain", "Slim's encapsulated path", "plain", slim=True, ours=True),
     Network("slim-slow", "Slim without its accelerator", "run", ("--no-accelerator",), slim=True,
@@ -45,7 +51,7 @@ NETWORKS = {n.key: n for n in (
 
 
 # What is measured when nobody says.
-USUAL = tuple(n for n in NETWORKS if n != "slim-slow")
+USUAL = tuple(n for n in NETWORKS if n not in ("filtered", "slim-slow"))
 
 
 def parse_networks(text, known):
@@ -86,13 +92,14 @@ def run_lab(lab_id, *words):
 class Place:
     """One network of a lab: its servers and its clients' container."""
 
-    def __init__(self, lab_id, network, directory, cpus, server_host="h2", client_host="h1"):
+    def __init__(self, lab_id, network, directory, cpus, within=False):
+        """within: servers are on the clients' host."""
         self.lab_id = lab_id
         self.network = NETWORKS[network]
         self.dir = f"{directory}/{network}"
         self.server_cpu, self.client_cpu = cpus
-        self.hosts = {"client": client_host}
-        self.server_host = server_host
+        self.hosts = {"client": self.network.hosts[0]}
+        self.server_host = self.network.hosts[0 if within else 1]
         self.processes = {}
         self.agent = None
         self._addresses = {}
@@ -112,7 +119,7 @@ class Place:
             command += ["--cgroup", self.full_name(name), self.hosts[name]]
         else:
             command += [self.hosts[name], self.full_name(name)]
-        return command + ["--"] + argv
+        return command + ["--", *self.network.wrapper, *argv]
 
     def _start(self, name, argv, cpus, **pipes):
         log = open(f"{self.dir}/{name}.log", "wb")
