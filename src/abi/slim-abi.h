@@ -68,6 +68,8 @@ struct slim_prefix_key {
                 0xfe, 0x80, [9] = 0x51, 0x1e, 0xff, 0xfe, 0, 0, 0x03 \
         }
 
+#define SLIM_VXLAN_PORT 4789 /* RFC 7348: UDP, of every host */
+
 /* Who is behind a veth: value of the map of host-side ifindexes. */
 struct slim_device {
         __u32 endpoint;
@@ -92,6 +94,7 @@ enum slim_bind_flags {
         SLIM_BIND_SAME_UID = 1 << 3, /* it is counted in slim_binding.same_uid */
         SLIM_BIND_NO_PORT = 1 << 4,  /* an address only: IP_BIND_ADDRESS_NO_PORT */
         SLIM_BIND_FAILED = 1 << 5,   /* bind() was refused since the last connection: no address */
+        SLIM_BIND_NO_ROOM = 1 << 6,  /* listen() met the bound of its container's listeners */
 };
 
 /* Socket options that are Slim's own affair: what the program set is here, and the kernel's own
@@ -125,7 +128,8 @@ enum slim_sockopts {
 
 #define SLIM_NO_SLOT 0xff
 
-/* Value of the SK_STORAGE map. The broker writes the first three fields, the programs the rest. */
+/* Value of the SK_STORAGE map. The broker writes the first three fields, slot and counted, the
+ * programs the rest. */
 struct slim_socket {
         __u32 endpoint;
         __u32 network;
@@ -150,7 +154,7 @@ struct slim_socket {
         __u32 port_range;  /* IP_LOCAL_PORT_RANGE, as high << 16 | low; a 0 half: the sysctl's */
         __u16 fastopen;    /* TCP_FASTOPEN of a listener: accepted, without effect */
         __u8 denied;       /* 1: a policy drops what it connects to; it goes nowhere */
-        __u8 pad2;
+        __u8 counted;      /* 1: the broker made it, and counts it as open */
 };
 
 /* --- ports: what is bound and who listens ----------------------------------------------------- */
@@ -235,6 +239,13 @@ struct slim_listener_key {
         __u16 port;
         __u8 binding;
         __u8 slot;
+};
+
+/* What a container has of what all of a host's share, by its endpoint id. */
+struct slim_usage {
+        __u64 closed;    /* how many of the sockets that its broker made */
+        __u32 ports;     /* entries of the map ports */
+        __u32 listeners; /* of the map listeners */
 };
 
 /* --- connections on their way in -------------------------------------------------------------- */
@@ -452,7 +463,10 @@ struct slim_key {
         X(POLICY_INGRESS, "policy_ingress")                 \
         X(EVENT_LOST, "event_lost")                         \
         X(REVOKED_POLICY, "revoked_policy")                 \
-        X(REVOKED_ENDPOINT, "revoked_endpoint")
+        X(REVOKED_ENDPOINT, "revoked_endpoint")             \
+        X(BIND_LIMIT, "bind_limit")                         \
+        X(LISTEN_LIMIT, "listen_limit")                     \
+        X(ENCAP_FORGED, "encap_forged")
 
 enum slim_reason {
 #define SLIM_REASON_ENUM(name, text) SLIM_REASON_##name,
@@ -525,8 +539,10 @@ struct slim_config {
         __u16 port_count; /* how many, a power of two */
         __u32 vxlan_ifindex;
         __u32 underlay_ifindex;
-        __u32 hz;           /* jiffies in a second */
-        __u64 netns_cookie; /* of the host's network namespace */
+        __u32 hz;            /* jiffies in a second */
+        __u64 netns_cookie;  /* of the host's network namespace */
+        __u32 max_ports;     /* a container's entries of the map ports, */
+        __u32 max_listeners; /* … of the map listeners */
 };
 
 /* Of packets with overlay addresses that are for sockets of the host's stack, such as a swapped
@@ -558,6 +574,7 @@ SLIM_ASSERT_SIZE(struct slim_port_key, 8);
 SLIM_ASSERT_SIZE(struct slim_binding, 48);
 SLIM_ASSERT_SIZE(struct slim_port, 24 + 48 * SLIM_BINDINGS);
 SLIM_ASSERT_SIZE(struct slim_listener_key, 8);
+SLIM_ASSERT_SIZE(struct slim_usage, 16);
 SLIM_ASSERT_SIZE(struct slim_tuple, 36);
 SLIM_ASSERT_SIZE(struct slim_syn, 32);
 SLIM_ASSERT_SIZE(struct slim_published_key, 20);
@@ -570,6 +587,6 @@ SLIM_ASSERT_SIZE(struct slim_limit, 12);
 SLIM_ASSERT_SIZE(struct slim_option, SLIM_OPTION_LEN);
 SLIM_ASSERT_SIZE(struct slim_key, 24);
 SLIM_ASSERT_SIZE(struct slim_device, 40);
-SLIM_ASSERT_SIZE(struct slim_config, 24);
+SLIM_ASSERT_SIZE(struct slim_config, 32);
 SLIM_ASSERT_SIZE(struct slim_event, 72);
 SLIM_ASSERT_SIZE(struct slim_event_window, 16);

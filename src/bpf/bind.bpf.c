@@ -134,7 +134,9 @@ static __always_inline int bind_to(struct bpf_sock_addr *ctx, struct slim_socket
         if (q.binding < 0) {
                 s->bind_flags |= SLIM_BIND_FAILED; /* the kernel forgets the address that was */
                 s->bound_addr = addr_v6(0, 0, 0, 0);
-                return refused(s, addr, port, EADDRINUSE, SLIM_REASON_BIND_IN_USE);
+                /* The kernel says the same when it has no memory for another port. */
+                return refused(s, addr, port, EADDRINUSE,
+                               q.no_room ? SLIM_REASON_BIND_LIMIT : SLIM_REASON_BIND_IN_USE);
         }
         port_hold(s, &q, bpf_get_socket_cookie(ctx));
         if (ctx->family == AF_INET6 && !addr_is_v4(addr) && !addr_is_any6(addr))

@@ -7,7 +7,8 @@
  *   from a container   its own source address, or drop; to an endpoint here: see below; to one
  *                      elsewhere: to the VXLAN device; to any other address: up to the host's
  *                      stack, which routes and masquerades, and answers "unreachable" for overlay
- *                      addresses that nobody in the container's network has; to a link-local or
+ *                      addresses that nobody in the container's network has; not VXLAN, which the
+ *                      other hosts would take for this one's; to a link-local or
  *                      multicast address of IPv6: up, where it ends, as no router forwards it
  *   to a container     by way of the host's stack: not from an overlay address, which nobody
  *                      outside has, unless the host itself sends it
@@ -31,6 +32,7 @@
 
 #include <linux/if_packet.h>
 #include <linux/pkt_cls.h>
+#include <linux/udp.h>
 
 static __always_inline void tell(struct __sk_buff *skb, const struct packet *p, enum slim_hook hook,
                                  enum slim_reason reason)
@@ -62,6 +64,19 @@ static __always_inline __u32 *network_of(const union slim_addr *addr)
         return bpf_map_lookup_elem(&prefixes, &prefix);
 }
 
+/* Is it for a host's VXLAN device? Masqueraded, it would come from this host. A fragment without
+ * ports comes to nothing without the first one. */
+static __always_inline bool is_vxlan(struct __sk_buff *skb, const struct packet *p)
+{
+        __be16 port;
+
+        if (p->protocol != IPPROTO_UDP || !p->transport)
+                return false;
+        return packet_load(skb, p->transport + __builtin_offsetof(struct udphdr, dest), &port,
+                           sizeof(port)) < 0 ||
+               port == bpf_htons(SLIM_VXLAN_PORT);
+}
+
 /*
  * To the host's stack, which has a route to every container here, whatever its network. So what
  * goes to an overlay arrives there with its last hop behind it: the stack can answer it
@@ -73,7 +88,9 @@ static __always_inline int to_stack(struct __sk_buff *skb, const struct packet *
         __u8 hops = 1, was;
 
         if (!network_of(&p->to))
-                return TC_ACT_OK;
+                return is_vxlan(skb, p)
+                           ? drop(skb, p, SLIM_HOOK_FROM_CONTAINER, SLIM_REASON_ENCAP_FORGED)
+                           : TC_ACT_OK;
         tell(skb, p, SLIM_HOOK_FROM_CONTAINER, SLIM_REASON_ENCAP_NO_ENDPOINT);
         if (addr_is_v4(&p->to)) {
                 /* The checksum counts in words of two bytes: the hops, and the protocol. */

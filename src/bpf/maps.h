@@ -6,10 +6,10 @@
  *
  *   written by slimd      endpoints, identities, prefixes, hosts, devices, host_endpoints, keys,
  *                         published, policy_rules, policy_cidrs, policy_subjects, limits,
- *                         limit_classes, watch
+ *                         limit_classes, watch; usage, as zeros
  *   written by brokers    sockets (a new socket's identity), published (at their end)
- *   written by programs   sockets, ports, listeners, hidden_ports, syns, flows, counters, events,
- *                         event_windows
+ *   written by programs   sockets, ports, listeners, usage, hidden_ports, syns, flows, counters,
+ * events, event_windows
  */
 #include <linux/bpf.h>
 #include <stdbool.h>
@@ -93,11 +93,12 @@ struct sockets_map {
         __type(value, struct slim_socket);
 };
 
-/* (endpoint, virtual port) → what is bound. */
+/* (endpoint, virtual port) → what is bound. Eight containers that have all that they may have by
+ * default fill it, and the next one. */
 struct ports_map {
         __uint(type, BPF_MAP_TYPE_HASH);
         __uint(map_flags, BPF_F_NO_PREALLOC);
-        __uint(max_entries, 65536);
+        __uint(max_entries, 262144);
         __type(key, struct slim_port_key);
         __type(value, struct slim_port);
 };
@@ -108,6 +109,15 @@ struct listeners_map {
         __uint(max_entries, 65536);
         __type(key, struct slim_listener_key);
         __type(value, __u64);
+};
+
+/* Endpoint id of a container here → what it has of the two maps above. */
+struct usage_map {
+        __uint(type, BPF_MAP_TYPE_HASH);
+        __uint(map_flags, BPF_F_NO_PREALLOC);
+        __uint(max_entries, 16384);
+        __type(key, __u32);
+        __type(value, struct slim_usage);
 };
 
 /* How many container listeners hide behind a host port. */
@@ -232,6 +242,7 @@ SLIM_MAP(keys_map, keys);
 SLIM_MAP(sockets_map, sockets);
 SLIM_MAP(ports_map, ports);
 SLIM_MAP(listeners_map, listeners);
+SLIM_MAP(usage_map, usage);
 SLIM_MAP(hidden_ports_map, hidden_ports);
 SLIM_MAP(syns_map, syns);
 SLIM_MAP(published_map, published);

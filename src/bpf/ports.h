@@ -11,6 +11,8 @@
  */
 #include "addr.h"
 
+#include <asm-generic/errno-base.h>
+
 #define LOOPBACK_IFINDEX 1 /* in every network namespace */
 
 /* What bind() must know of a socket and bpf_getsockopt() does not tell on every kernel. */
@@ -54,6 +56,50 @@ static __always_inline __u8 claims_of(const union slim_addr *addr, __u8 v6only)
         return addr_is_v4(addr) ? SLIM_CLAIMS_V4 : SLIM_CLAIMS_V6;
 }
 
+/* --- how much a container has ----------------------------------------------------------------- */
+
+/* One more of what a container may have `max` of. False: it has all of them. */
+static __always_inline bool usage_take(__u32 *n, __u32 max)
+{
+        if (__sync_fetch_and_add(n, 1) < max)
+                return true;
+        __sync_fetch_and_add(n, -1);
+        return false;
+}
+
+static __always_inline bool usage_take_port(__u32 endpoint)
+{
+        struct slim_usage *u = bpf_map_lookup_elem(&usage, &endpoint);
+
+        return u && usage_take(&u->ports, config.max_ports);
+}
+
+static __always_inline bool usage_take_listener(__u32 endpoint)
+{
+        struct slim_usage *u = bpf_map_lookup_elem(&usage, &endpoint);
+
+        return u && usage_take(&u->listeners, config.max_listeners);
+}
+
+/* Of an endpoint that is gone there is nothing to count. */
+static __always_inline void usage_return_port(__u32 endpoint)
+{
+        struct slim_usage *u = bpf_map_lookup_elem(&usage, &endpoint);
+
+        if (u)
+                __sync_fetch_and_add(&u->ports, -1);
+}
+
+static __always_inline void usage_return_listener(__u32 endpoint)
+{
+        struct slim_usage *u = bpf_map_lookup_elem(&usage, &endpoint);
+
+        if (u)
+                __sync_fetch_and_add(&u->listeners, -1);
+}
+
+/* --- binding ---------------------------------------------------------------------------------- */
+
 /* Bytes, since a struct with a lock may not lie in read-only data. */
 static const __u8 no_port[sizeof(struct slim_port)] = {};
 
@@ -77,6 +123,7 @@ struct bind_request {
         __u8 claims;
         __u8 share;    /* enum slim_bind_flags: with which of those that are there already */
         __u8 same_uid; /* it is counted in slim_binding.same_uid */
+        bool no_room;  /* the container has all the ports that it may have, or the host */
 };
 
 /* Adds a socket to a port; its index in binding[], or PORT_TAKEN, or PORT_DEAD. */
@@ -153,6 +200,19 @@ static __always_inline int port_add(struct slim_port *p, struct bind_request *q)
 
 #define BIND_TRIES 64 /* meetings with a binding that is just ending */
 
+/* A port that nobody has bound yet. False: there is no room for one. */
+static __always_inline bool port_new(const struct slim_port_key *key)
+{
+        long r;
+
+        if (!usage_take_port(key->endpoint))
+                return false;
+        r = bpf_map_update_elem(&ports, key, no_port, BPF_NOEXIST);
+        if (r < 0)
+                usage_return_port(key->endpoint);
+        return r == 0 || r == -EEXIST; /* another one has just made it */
+}
+
 /* bpf_loop()'s step: 1 ends the loop. */
 static long bind_try(__u32 round, struct bind_request *q)
 {
@@ -165,10 +225,13 @@ static long bind_try(__u32 round, struct bind_request *q)
         key.port = q->port;
         p = bpf_map_lookup_elem(&ports, &key);
         if (!p) {
-                bpf_map_update_elem(&ports, &key, no_port, BPF_NOEXIST);
+                if (!port_new(&key)) {
+                        q->no_room = true;
+                        return 1;
+                }
                 p = bpf_map_lookup_elem(&ports, &key);
                 if (!p)
-                        return 0; /* gone again, or the map is full */
+                        return 0; /* gone again */
         }
         at = port_add(p, q);
         if (at >= 0) {
@@ -214,6 +277,7 @@ __weak __noinline int port_bind(struct bind_request *wish)
         wish->port = q.port;
         wish->same_uid = q.same_uid;
         wish->automatic = q.automatic;
+        wish->no_room = q.no_room;
         return 0;
 }
 
@@ -230,6 +294,8 @@ static __always_inline void port_hold(struct slim_socket *s, const struct bind_r
         s->bind_flags = flags_as_bits(&q->flags) | SLIM_BIND_SAME_UID * q->same_uid |
                         SLIM_BIND_AUTO * q->automatic;
 }
+
+/* --- listening -------------------------------------------------------------------------------- */
 
 /* The number of a single set bit. (The compiler of Debian 12 crashes on __builtin_ctzll.) */
 static __always_inline int bit_number(__u64 bit)
@@ -306,6 +372,8 @@ static __always_inline void port_unlisten(struct slim_socket *s)
 
         port_unhide(s);
         s->slot = SLIM_NO_SLOT;
+        if (slot != SLIM_NO_SLOT)
+                usage_return_listener(s->endpoint);
         if (!p || binding >= SLIM_BINDINGS || slot >= SLIM_LISTENERS)
                 return;
         bpf_spin_lock(&p->lock);
@@ -323,6 +391,8 @@ static __always_inline void port_release(struct slim_socket *s)
 
         s->owner = 0;
         port_unhide(s);
+        if (s->slot != SLIM_NO_SLOT)
+                usage_return_listener(s->endpoint);
         if (!p)
                 return;
         bpf_spin_lock(&p->lock);
@@ -344,6 +414,6 @@ static __always_inline void port_release(struct slim_socket *s)
                 p->dead = 1;
         bpf_spin_unlock(&p->lock);
         s->slot = SLIM_NO_SLOT;
-        if (!left)
-                bpf_map_delete_elem(&ports, &key);
+        if (!left && bpf_map_delete_elem(&ports, &key) == 0)
+                usage_return_port(key.endpoint);
 }

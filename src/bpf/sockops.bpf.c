@@ -94,14 +94,14 @@ static __always_inline void write_option(struct bpf_sock_ops *ops, struct slim_s
 }
 
 /* It listens to nobody: nothing can be refused here. */
-static __noinline int tell(const struct slim_socket *s)
+static __noinline int tell(const struct slim_socket *s, __u32 reason)
 {
         struct slim_event e = {
             .from = s->bound_addr,
             .from_port = s->bound_port,
             .endpoint = s->endpoint,
             .network = s->network,
-            .reason = SLIM_REASON_LISTEN_IN_USE,
+            .reason = reason,
             .hook = SLIM_HOOK_LISTEN,
             .protocol = IPPROTO_TCP,
         };
@@ -114,7 +114,16 @@ static __always_inline void in_use(const struct slim_socket *s)
 {
         count(SLIM_REASON_LISTEN_IN_USE);
         if (event_wanted(SLIM_REASON_LISTEN_IN_USE))
-                tell(s);
+                tell(s, SLIM_REASON_LISTEN_IN_USE);
+}
+
+/* Nobody finds the listener. The broker, if listen() passed it, looks and undoes that. */
+static __always_inline void no_room(struct slim_socket *s)
+{
+        s->bind_flags |= SLIM_BIND_NO_ROOM;
+        count(SLIM_REASON_LISTEN_LIMIT);
+        if (event_wanted(SLIM_REASON_LISTEN_LIMIT))
+                tell(s, SLIM_REASON_LISTEN_LIMIT);
 }
 
 static __always_inline void listening(struct bpf_sock_ops *ops, struct bpf_sock *sk,
@@ -127,6 +136,7 @@ static __always_inline void listening(struct bpf_sock_ops *ops, struct bpf_sock 
         __u8 failed;
         int at;
 
+        s->bind_flags &= ~SLIM_BIND_NO_ROOM;
         if (!s->owner) {
                 /* listen() with no bind(), or with one to port 0 whose port was lost: a new port,
                  * on the address that was bound or on the wildcard. */
@@ -143,6 +153,8 @@ static __always_inline void listening(struct bpf_sock_ops *ops, struct bpf_sock 
                         q.addr = ops->family == AF_INET ? addr_v4(0) : addr_v6(0, 0, 0, 0);
 
                 port_bind(&q);
+                if (q.no_room)
+                        return no_room(s);
                 if (q.binding < 0)
                         return in_use(s);
                 failed = s->bind_flags & SLIM_BIND_FAILED;
@@ -167,16 +179,23 @@ static __always_inline void listening(struct bpf_sock_ops *ops, struct bpf_sock 
                 s->listen_port = hidden;
         }
         if (s->slot == SLIM_NO_SLOT) {
+                if (!usage_take_listener(s->endpoint))
+                        return no_room(s);
                 at = port_listen(p, s, uid_of(sk));
-                if (at < 0)
+                if (at < 0) {
+                        usage_return_listener(s->endpoint);
                         return in_use(s);
+                }
                 s->slot = at;
         }
         watch_state(ops, true);
         lkey.port = s->bound_port;
         lkey.binding = s->binding;
         lkey.slot = s->slot;
-        bpf_sock_hash_update(ops, &listeners, &lkey, BPF_ANY);
+        if (bpf_sock_hash_update(ops, &listeners, &lkey, BPF_ANY) < 0) {
+                port_unlisten(s);
+                no_room(s);
+        }
 }
 
 /*
@@ -231,6 +250,7 @@ static __always_inline void accepted(struct bpf_sock_ops *ops, struct slim_socke
         s->listen_port = 0;
         s->slot = SLIM_NO_SLOT;
         s->accepted = 1;
+        s->counted = 0;
         s->peer_kind = SLIM_PEER_NONE; /* not what the listener was once connected to */
         s->peer_endpoint = 0;
         if (ops->bpf_sock_ops_cb_flags)

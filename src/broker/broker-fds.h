@@ -10,6 +10,7 @@ enum broker_fd {
         BROKER_FD_CALL = 6,      /* memory of BROKER_CALL_SIZE bytes for the call in hand */
         BROKER_FD_PORTS = 7,     /* the map "ports" */
         BROKER_FD_PUBLISHED = 8, /* the map "published" */
+        BROKER_FD_USAGE = 9,     /* the map "usage" */
         BROKER_FD_MAX,
 };
 
@@ -23,5 +24,7 @@ _Static_assert(BROKER_FD_MAX < BROKER_FD_RESERVED, "the descriptors of a broker 
 /*
  * A call that a broker has received is nobody else's to receive. So that it is not left without an
  * answer when the broker is killed, it stands in memory that slimd keeps for the next one.
+ * At its end is how many sockets the brokers of this container have made (budget.h).
  */
-#define BROKER_CALL_SIZE 4096
+#define BROKER_CALL_SIZE   4096
+#define BROKER_MADE_OFFSET 4088

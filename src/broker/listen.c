@@ -88,10 +88,11 @@ static int listen_ours(const struct listen_maps *maps, int fd, int backlog, stru
                 return r;
         if (listen(fd, backlog) < 0)
                 return -errno;
-        /* Not in the table after all (a bind() came between): then it must not seem to listen. */
+        /* Not in the table after all: a bind() came between, or the container has all the listeners
+         * that it may have. Then it must not seem to listen. */
         if (bpf_map_lookup_elem(maps->sockets, &fd, s) == 0 && s->slot == SLIM_NO_SLOT) {
                 (void)shutdown(fd, SHUT_RDWR);
-                return -EADDRINUSE;
+                return s->bind_flags & SLIM_BIND_NO_ROOM ? -ENOBUFS : -EADDRINUSE;
         }
         return 0;
 }

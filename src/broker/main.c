@@ -14,6 +14,7 @@
 #include <getopt.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -31,7 +32,7 @@ static int usage(int status)
 {
         fprintf(status ? stderr : stdout,
                 "Usage: slim-broker --endpoint ID --network ID --address ADDR… [--reserved N] "
-                "[--hold]\n"
+                "[--max-sockets N] [--hold]\n"
                 "Hands TCP sockets to one container. Started by slimd; not for use by hand.\n");
         return status;
 }
@@ -52,6 +53,7 @@ static int parse_id(const char *text, const char *what, uint32_t *ret)
 struct arguments {
         struct slim_socket identity;
         unsigned int reserved;
+        uint64_t max_sockets;
         bool hold;
 };
 
@@ -62,13 +64,14 @@ static int parse_arguments(int argc, char **argv, struct arguments *ret)
             {"network", required_argument, NULL, 'n'},
             {"address", required_argument, NULL, 'a'},
             {"reserved", required_argument, NULL, 'r'},
+            {"max-sockets", required_argument, NULL, 'm'},
             {"hold", no_argument, NULL, 'H'},
             {"help", no_argument, NULL, 'h'},
             {},
         };
         struct slim_socket s = {.slot = SLIM_NO_SLOT};
         bool address = false, hold = false;
-        uint64_t reserved = 0;
+        uint64_t reserved = 0, max_sockets = UINT32_MAX;
         union slim_addr addr;
         int c;
 
@@ -101,6 +104,13 @@ static int parse_arguments(int argc, char **argv, struct arguments *ret)
                                 return -EINVAL;
                         }
                         break;
+                case 'm':
+                        if (parse_uint(optarg, 1, UINT32_MAX, &max_sockets) < 0) {
+                                log_error("--max-sockets \"%s\" is not a number of sockets",
+                                          optarg);
+                                return -EINVAL;
+                        }
+                        break;
                 case 'H':
                         hold = true;
                         break;
@@ -112,7 +122,10 @@ static int parse_arguments(int argc, char **argv, struct arguments *ret)
         }
         if (optind < argc || !s.endpoint || !s.network || !address)
                 return -EINVAL;
-        *ret = (struct arguments){.identity = s, .reserved = (unsigned int)reserved, .hold = hold};
+        *ret = (struct arguments){.identity = s,
+                                  .reserved = (unsigned int)reserved,
+                                  .max_sockets = max_sockets,
+                                  .hold = hold};
         return 0;
 }
 
@@ -139,7 +152,9 @@ static int take_short_turns(void)
 int main(int argc, char **argv)
 {
         struct arguments a;
+        struct budget budget;
         struct pool pool;
+        char *memory;
         int r;
 
         log_setup("slim-broker");
@@ -152,8 +167,16 @@ int main(int argc, char **argv)
         r = take_short_turns();
         if (r < 0)
                 log_warning_errno(r, "cannot have short turns: %m, ignoring");
-        pool_init(&pool, BROKER_FD_SOCKETS, &a.identity);
-        r = notify_loop(BROKER_FD_NOTIFY, BROKER_FD_NETNS, BROKER_FD_CALL, BROKER_FD_PORTS, &pool);
+        memory =
+            mmap(NULL, BROKER_CALL_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, BROKER_FD_CALL, 0);
+        if (memory == MAP_FAILED) {
+                log_error_errno(-errno, "cannot map the memory for the call in hand: %m");
+                return EXIT_FAILURE;
+        }
+        budget_init(&budget, BROKER_FD_USAGE, a.identity.endpoint, a.max_sockets,
+                    (void *)(memory + BROKER_MADE_OFFSET));
+        pool_init(&pool, BROKER_FD_SOCKETS, &budget, &a.identity);
+        r = notify_loop(BROKER_FD_NOTIFY, BROKER_FD_NETNS, memory, BROKER_FD_PORTS, &pool);
         pool_done(&pool);
         if (r < 0) {
                 log_error_errno(r, "endpoint %u: notifications failed: %m", a.identity.endpoint);

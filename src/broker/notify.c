@@ -12,7 +12,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
-#include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -51,7 +50,7 @@
 /* … until it has to look where they are by now. */
 #define HOT_CALLS 64
 
-/* What is in the file of the call in hand; it outlives this process. */
+/* What is in the memory for the call in hand; it outlives this process. */
 struct in_hand {
         uint64_t socket_id; /* the call whose caller is being given a socket, */
         uint64_t socket;    /* and that one's inode number: it may have it already, */
@@ -315,7 +314,7 @@ static int handle(struct loop *l)
         return answer(l, 0, -ENOSYS, 0);
 }
 
-/* Receives straight into the file: from the moment on that a call is ours, it is there. */
+/* Receives straight into that memory: from the moment on that a call is ours, it is there. */
 static int receive(const struct loop *l)
 {
         memset(l->call, 0, l->call_size);
@@ -407,12 +406,12 @@ static int loop_run(struct loop *l)
         }
 }
 
-int notify_loop(int notify_fd, int netns_fd, int call_fd, int ports_map, struct pool *pool)
+int notify_loop(int notify_fd, int netns_fd, void *memory, int ports_map, struct pool *pool)
 {
         _cleanup_free_ struct seccomp_notif_resp *resp = NULL;
         _cleanup_close_ int proc_fd = -1;
         struct seccomp_notif_sizes sizes;
-        struct in_hand *in_hand;
+        struct in_hand *in_hand = memory;
         struct maker maker = {};
         struct stat st;
         int r;
@@ -448,15 +447,12 @@ int notify_loop(int notify_fd, int netns_fd, int call_fd, int ports_map, struct 
         queues_init(&l.queues, pool, netns_fd);
         if (r < 0)
                 return r;
-        if (offsetof(struct in_hand, call) + l.call_size > BROKER_CALL_SIZE)
+        if (offsetof(struct in_hand, call) + l.call_size > BROKER_MADE_OFFSET)
                 return -E2BIG;
         resp = calloc(1, l.answer_size);
         if (!resp)
                 return -ENOMEM;
         l.answer = resp;
-        in_hand = mmap(NULL, BROKER_CALL_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, call_fd, 0);
-        if (in_hand == MAP_FAILED)
-                return -errno;
         l.in_hand = in_hand;
         l.call = &in_hand->call;
 
@@ -471,7 +467,6 @@ int notify_loop(int notify_fd, int netns_fd, int call_fd, int ports_map, struct 
                 log_warning_errno(r, "cannot make sockets ahead: %m, ignoring");
         r = loop_run(&l);
         maker_stop(&maker);
-        munmap(in_hand, BROKER_CALL_SIZE);
         inside_close(&l.inside);
         queues_done(&l.queues);
         for (size_t i = 0; i < ARRAY_SIZE(l.known); i++)

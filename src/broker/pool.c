@@ -13,15 +13,18 @@
 
 #include "../basic/fd.h"
 
-void pool_init(struct pool *pool, int sockets_map, const struct slim_socket *identity)
+void pool_init(struct pool *pool, int sockets_map, struct budget *budget,
+               const struct slim_socket *identity)
 {
         *pool = (struct pool){
             .sockets_map = sockets_map,
+            .budget = budget,
             .identity = *identity,
             .lock = PTHREAD_MUTEX_INITIALIZER,
             .family = {{.family = AF_INET, .low = true}, {.family = AF_INET6, .low = true}},
             .wake_fd = -1,
         };
+        pool->identity.counted = 1;
 }
 
 void pool_done(struct pool *pool)
@@ -58,8 +61,9 @@ static int set_timestamping(int fd)
         return setsockopt(fd, SOL_SOCKET, SO_TIMESTAMPING, &only, sizeof(only)) < 0 ? -errno : 0;
 }
 
-/* A socket with its identity, or the errno: the two are never apart. */
-int pool_make(const struct pool *pool, int family)
+/* A socket with its identity, or the errno: the two are never apart. From then on its end is
+ * counted. */
+static int make(const struct pool *pool, int family)
 {
         _cleanup_close_ int fd = -1;
         int r;
@@ -76,6 +80,18 @@ int pool_make(const struct pool *pool, int family)
         if (bpf_map_update_elem(pool->sockets_map, &fd, &pool->identity, BPF_NOEXIST) < 0)
                 return -errno;
         return TAKE_FD(fd);
+}
+
+int pool_make(const struct pool *pool, int family)
+{
+        int r = budget_take(pool->budget), fd;
+
+        if (r < 0)
+                return r;
+        fd = make(pool, family);
+        if (fd < 0)
+                budget_return(pool->budget);
+        return fd;
 }
 
 /* … and its inode number. */

@@ -9,6 +9,7 @@
 #include <stdint.h>
 
 #include "../abi/slim-abi.h"
+#include "budget.h"
 
 /*
  * How many of each family wait. A burst takes them and then pays for its own; each costs the host
@@ -24,6 +25,7 @@
 
 struct pool {
         int sockets_map;
+        struct budget *budget; /* how many there may be; not its own */
         struct slim_socket identity;
         uint64_t taken; /* inode number of the socket that was taken last */
 
@@ -40,14 +42,15 @@ struct pool {
         bool asleep; /* it waits for that */
 };
 
-void pool_init(struct pool *pool, int sockets_map, const struct slim_socket *identity);
+void pool_init(struct pool *pool, int sockets_map, struct budget *budget,
+               const struct slim_socket *identity);
 /* Closes what waits. */
 void pool_done(struct pool *pool);
 
 /*
  * A socket of family AF_INET or AF_INET6, close-on-exec and blocking, the caller's: one that waits,
- * or a new one. Its negative errno where none can be made; a socket without identity is never
- * given out.
+ * or a new one. Its negative errno where none can be made, -EMFILE where the container has all that
+ * it may have; a socket without identity is never given out.
  */
 int pool_take(struct pool *pool, int family);
 

@@ -52,6 +52,8 @@ static struct bpf_map *map_of(const struct datapath *dp, enum datapath_map map)
                 return dp->skel->maps.ports;
         case DATAPATH_LISTENERS:
                 return dp->skel->maps.listeners;
+        case DATAPATH_USAGE:
+                return dp->skel->maps.usage;
         case DATAPATH_SYNS:
                 return dp->skel->maps.syns;
         case DATAPATH_PUBLISHED:
@@ -87,6 +89,7 @@ static const char *const map_names[] = {
     [DATAPATH_SOCKETS] = "sockets",
     [DATAPATH_PORTS] = "ports",
     [DATAPATH_LISTENERS] = "listeners",
+    [DATAPATH_USAGE] = "usage",
     [DATAPATH_SYNS] = "syns",
     [DATAPATH_PUBLISHED] = "published",
     [DATAPATH_POLICY_RULES] = "policy_rules",
@@ -278,6 +281,8 @@ int datapath_open(const struct datapath_options *o, struct datapath **ret)
             .vxlan_ifindex = o->vxlan_ifindex,
             .underlay_ifindex = o->underlay_ifindex,
             .hz = kernel_hz(),
+            .max_ports = o->max_ports,
+            .max_listeners = o->max_listeners,
         };
         r = own_netns_cookie(&config->netns_cookie);
         if (r < 0)

@@ -18,11 +18,12 @@
 struct datapath;
 
 struct datapath_options {
-        const char *bpf_dir;       /* below a bpffs; made */
-        const char *cgroup;        /* cgroup2 directory above the brokers, */
-        const char *host_cgroup;   /* and of all of the host, them among it */
-        uint32_t vxlan_ifindex;    /* the device that takes what is encapsulated, */
-        uint32_t underlay_ifindex; /* and the one that it leaves by */
+        const char *bpf_dir;               /* below a bpffs; made */
+        const char *cgroup;                /* cgroup2 directory above the brokers, */
+        const char *host_cgroup;           /* and of all of the host, them among it */
+        uint32_t vxlan_ifindex;            /* the device that takes what is encapsulated, */
+        uint32_t underlay_ifindex;         /* and the one that it leaves by */
+        uint32_t max_ports, max_listeners; /* of a container */
 };
 
 /*
@@ -75,6 +76,7 @@ enum datapath_map {
         DATAPATH_SOCKETS,
         DATAPATH_PORTS,
         DATAPATH_LISTENERS,
+        DATAPATH_USAGE,
         DATAPATH_SYNS,
         DATAPATH_PUBLISHED,
         DATAPATH_POLICY_RULES,

@@ -318,10 +318,10 @@ static int prepare_vxlan(struct slimd *d)
 
                 if (getrandom(mac + 1, sizeof(mac) - 1, 0) != (ssize_t)sizeof(mac) - 1)
                         return log_error_errno(-errno, "cannot make a MAC address: %m");
-                r = netlink_vxlan_add(d->nl, VXLAN_DEVICE, VXLAN_UDP_PORT, d->container_mtu, mac);
+                r = netlink_vxlan_add(d->nl, VXLAN_DEVICE, SLIM_VXLAN_PORT, d->container_mtu, mac);
                 if (r == -EEXIST) {
                         log_error("another VXLAN device takes UDP port %d here: remove it",
-                                  VXLAN_UDP_PORT);
+                                  SLIM_VXLAN_PORT);
                         return r;
                 }
                 if (r < 0)
@@ -545,6 +545,17 @@ static int nat_update(const struct slimd *d, enum slim_family family)
         fprintf(f, "%s }\n", n_prefixes ? " };" : "");
         publish_write_chains(d, family == SLIM_V6, f);
         write_untracked(d, f);
+        /* No other machine has a way to an overlay address past VXLAN, where it is known who sends,
+         * and published ports. */
+        fprintf(f,
+                " chain forward {\n"
+                "  type filter hook forward priority filter; policy accept;\n"
+                "  iif != %u accept\n"
+                "  %s daddr != @overlays accept\n"
+                "  ct direction reply accept\n"
+                "  ct status dnat accept\n"
+                "  counter drop\n }\n",
+                d->underlay.ifindex, word);
         fputs(" chain postrouting {\n"
               "  type nat hook postrouting priority srcnat; policy accept;\n",
               f);

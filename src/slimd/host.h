@@ -6,9 +6,8 @@
 #include "slimd.h"
 
 #define VXLAN_DEVICE    "slim-vxlan"
-#define VXLAN_UDP_PORT  4789 /* RFC 7348 */
-#define VXLAN_OVERHEAD  50   /* outer IPv4 20, UDP 8, VXLAN 8, inner Ethernet 14 */
-#define VXLAN_OVERHEAD6 70   /* outer IPv6 40 */
+#define VXLAN_OVERHEAD  50 /* outer IPv4 20, UDP 8, VXLAN 8, inner Ethernet 14 */
+#define VXLAN_OVERHEAD6 70 /* outer IPv6 40 */
 
 /* Where a container's IPv4 default route points: a link-local address that nobody has. (IPv6's is
  * in ipv6.h.) */

@@ -370,6 +370,17 @@ static int make_device(struct local *l)
         return r < 0 ? r : add_routes(l);
 }
 
+/* Where what it takes of its share is counted. One that is there has been counting. */
+static int make_usage(const struct local *l)
+{
+        static const struct slim_usage none;
+        int map = datapath_map_fd(l->d->dp, DATAPATH_USAGE);
+
+        if (!l->e.slim || bpf_map_update_elem(map, &l->id, &none, BPF_NOEXIST) == 0)
+                return 0;
+        return errno == EEXIST ? 0 : -errno;
+}
+
 static void remove_device(struct local *l)
 {
         struct netlink_link link;
@@ -454,8 +465,10 @@ static void tear_down(struct local *l)
         cgroup_path(l, "", cgroup);
         host_remove_cgroup(cgroup);
         remove_device(l);
-        if (d->dp)
+        if (d->dp) {
+                bpf_map_delete_elem(datapath_map_fd(d->dp, DATAPATH_USAGE), &e.id);
                 (void)limit_set(d, l->id, &(struct limits){});
+        }
         local_free(l);
         /* The file goes last but for the store: whoever finds it does all this again. */
         if (registry_withdraw(d, &e) < 0)
@@ -591,6 +604,8 @@ static int bring_up(struct local *l, const struct local_request *q, const char *
         *ret_step = "enter it into the data path";
         known = model_endpoint(&l->d->model, l->id);
         r = known && known->pending ? l->d->policy_error ?: -EAGAIN : mirror_endpoint(l->d, &l->e);
+        if (r == 0)
+                r = make_usage(l);
         if (r < 0)
                 return r;
         *ret_step = "limit its bandwidth";
@@ -815,6 +830,8 @@ static int adopt(struct local *l)
         if (r < 0)
                 return r;
         r = mirror_endpoint(l->d, &l->e);
+        if (r == 0)
+                r = make_usage(l);
         if (r == 0)
                 r = limit_set(l->d, l->id, &l->e.limits);
         if (r < 0)

@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <getopt.h>
+#include <inttypes.h>
 #include <limits.h>
 #include <signal.h>
 #include <stdio.h>
@@ -54,6 +55,10 @@ static void usage(FILE *to)
               "  --metrics ADDR:PORT\n"
               "                     figures for Prometheus, for whoever reaches that address:\n"
               "                     127.0.0.1:9511 is for this host alone (default: none)\n"
+              "  --max-sockets N    TCP sockets that a container may have open, but for accepted\n"
+              "                     ones (default: 65536); for those that start from now on\n"
+              "  --max-ports N      ports that a container may have bound (default: 32768)\n"
+              "  --max-listeners N  sockets of a container that may listen (default: 8192)\n"
               "  --teardown         end this host's containers and remove all that slimd made\n"
               "  --verbose          say more\n"
               "  --help, --version\n",
@@ -69,10 +74,29 @@ struct defaults {
         char broker[PATH_MAX];
 };
 
+/* Of --max-sockets. What a broker makes ahead (POOL_SIZE, QUEUES_MAX) is counted: it is to be no
+ * more than about the half of it. */
+#define SOCKETS_MIN 1024
+#define SOCKETS_MAX (1 << 24)
+
+static int parse_bound(const char *option, uint64_t min, uint64_t max, uint32_t *ret)
+{
+        uint64_t v;
+        int r = parse_uint(optarg, min, max, &v);
+
+        if (r < 0) {
+                log_error("%s \"%s\" is not a number from %" PRIu64 " to %" PRIu64, option, optarg,
+                          min, max);
+                return r;
+        }
+        *ret = (uint32_t)v;
+        return 0;
+}
+
 /* 0: go on. 1: done (help, version). 2 and a line: a usage error. */
 static int parse(int argc, char **argv, struct slimd_options *o, bool *teardown)
 {
-        enum { OPT_VERSION = 256, OPT_TEARDOWN };
+        enum { OPT_VERSION = 256, OPT_TEARDOWN, OPT_SOCKETS, OPT_PORTS, OPT_LISTENERS };
         static const struct option options[] = {
             {"run-dir", required_argument, NULL, 'r'},
             {"bpf-dir", required_argument, NULL, 'b'},
@@ -83,6 +107,9 @@ static int parse(int argc, char **argv, struct slimd_options *o, bool *teardown)
             {"underlay", required_argument, NULL, 'u'},
             {"broker", required_argument, NULL, 'B'},
             {"metrics", required_argument, NULL, 'm'},
+            {"max-sockets", required_argument, NULL, OPT_SOCKETS},
+            {"max-ports", required_argument, NULL, OPT_PORTS},
+            {"max-listeners", required_argument, NULL, OPT_LISTENERS},
             {"teardown", no_argument, NULL, OPT_TEARDOWN},
             {"verbose", no_argument, NULL, 'v'},
             {"help", no_argument, NULL, 'h'},
@@ -119,6 +146,19 @@ static int parse(int argc, char **argv, struct slimd_options *o, bool *teardown)
                         break;
                 case 'm':
                         o->metrics = optarg;
+                        break;
+                case OPT_SOCKETS:
+                        if (parse_bound("--max-sockets", SOCKETS_MIN, SOCKETS_MAX,
+                                        &o->max_sockets) < 0)
+                                return 2;
+                        break;
+                case OPT_PORTS:
+                        if (parse_bound("--max-ports", 1, UINT16_MAX, &o->max_ports) < 0)
+                                return 2;
+                        break;
+                case OPT_LISTENERS:
+                        if (parse_bound("--max-listeners", 1, UINT16_MAX, &o->max_listeners) < 0)
+                                return 2;
                         break;
                 case OPT_TEARDOWN:
                         *teardown = true;
@@ -257,6 +297,8 @@ static int load_programs(struct slimd *d)
             .host_cgroup = d->opt.host_cgroup,
             .vxlan_ifindex = d->vxlan_ifindex,
             .underlay_ifindex = d->underlay.ifindex,
+            .max_ports = d->opt.max_ports,
+            .max_listeners = d->opt.max_listeners,
         };
 
         return datapath_open(&o, &d->dp);
@@ -384,7 +426,10 @@ static int run(struct slimd *d, bool want_teardown, struct defaults *defaults)
 int main(int argc, char **argv)
 {
         struct slimd d = {
-            .opt = {.run_dir = "/run/slim"},
+            .opt = {.run_dir = "/run/slim",
+                    .max_sockets = 65536,
+                    .max_ports = 32768,
+                    .max_listeners = 8192},
             .since = time(NULL),
             .run_dir_fd = -1,
             .broker_fd = -1,

@@ -34,7 +34,8 @@ struct slimd_options {
         const char *host_name;
         const char *underlay;
         const char *broker;
-        const char *metrics; /* ADDR:PORT; NULL: none */
+        const char *metrics;                            /* ADDR:PORT; NULL: none */
+        uint32_t max_sockets, max_ports, max_listeners; /* of a container */
 };
 
 struct local;

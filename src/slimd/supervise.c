@@ -53,6 +53,7 @@ static void _noreturn_ exec_broker(const struct supervisor *s, const char **argv
             s->call_fd,
             datapath_map_fd(s->d->dp, DATAPATH_PORTS),
             datapath_map_fd(s->d->dp, DATAPATH_PUBLISHED),
+            datapath_map_fd(s->d->dp, DATAPATH_USAGE),
             s->d->broker_fd,
         };
         const size_t n_reserved = s->reserved->n, n = ARRAY_SIZE(from) + n_reserved;
@@ -99,11 +100,13 @@ static void _noreturn_ exec_broker(const struct supervisor *s, const char **argv
 
 static int supervisor_start(struct supervisor *s)
 {
-        char endpoint[16], network[16], reserved[16], buf[SLIM_FAMILIES][INADDR_TEXT_MAX];
+        char endpoint[16], network[16], reserved[16], sockets[16],
+            buf[SLIM_FAMILIES][INADDR_TEXT_MAX];
         const char *addr[SLIM_FAMILIES];
-        const char *argv[9 + 2 * SLIM_FAMILIES] = {
-            s->d->opt.broker, "--endpoint", endpoint, "--network", network, "--reserved", reserved};
-        size_t n = 7;
+        const char *argv[11 + 2 * SLIM_FAMILIES] = {s->d->opt.broker, "--endpoint",    endpoint,
+                                                    "--network",      network,         "--reserved",
+                                                    reserved,         "--max-sockets", sockets};
+        size_t n = 9;
         _cleanup_close_ int pidfd = -1;
         pid_t pid;
         int r;
@@ -111,6 +114,7 @@ static int supervisor_start(struct supervisor *s)
         snprintf(endpoint, sizeof(endpoint), "%u", s->endpoint->id);
         snprintf(network, sizeof(network), "%u", s->endpoint->network_id);
         snprintf(reserved, sizeof(reserved), "%zu", s->reserved->n);
+        snprintf(sockets, sizeof(sockets), "%u", s->d->opt.max_sockets);
         addrs_format(s->endpoint->addr, buf, addr);
         for (unsigned int f = 0; f < SLIM_FAMILIES; f++) {
                 if (!addr[f])

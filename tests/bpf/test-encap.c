@@ -257,6 +257,35 @@ static void test_container_routes(void **state)
         container_goes(&p, if_a, TC_ACT_OK);
 }
 
+/* What another host's VXLAN device would take for this host's. */
+static void test_container_vxlan(void **state)
+{
+        static const char *const out[] = {"192.0.2.9", "192.0.2.8", "198.51.100.1", "127.0.0.1"};
+        struct packet p;
+
+        for (size_t i = 0; i < ARRAY_SIZE(out); i++) {
+                p = between("10.1.0.5", out[i]);
+                container_goes(&p, if_a, TC_ACT_OK);
+                p.to_port = SLIM_VXLAN_PORT;
+                container_drop(&p, if_a, SLIM_REASON_ENCAP_FORGED);
+                /* The first fragment, however short; a later one has no port, and goes nowhere. */
+                p.fragment = 0x2000;
+                container_drop(&p, if_a, SLIM_REASON_ENCAP_FORGED);
+                p.fragment = 1;
+                container_goes(&p, if_a, TC_ACT_OK);
+                p.fragment = 0;
+                /* Behind IP options; not a port of another protocol; among containers, any. */
+                p.ip_words = 15;
+                container_drop(&p, if_a, SLIM_REASON_ENCAP_FORGED);
+                p.ip_words = 0;
+                p.protocol = IPPROTO_TCP;
+                container_goes(&p, if_a, TC_ACT_OK);
+        }
+        p = between("10.1.0.5", "10.1.0.7");
+        p.to_port = SLIM_VXLAN_PORT;
+        container_goes(&p, if_a, TC_ACT_REDIRECT);
+}
+
 /* Every protocol, fragments and IP options go the same way. */
 static void test_container_protocols(void **state)
 {
@@ -666,21 +695,14 @@ int main(void)
 {
         static const struct CMUnitTest tests[] = {
 #define TEST(f) cmocka_unit_test_setup(f, setup)
-            TEST(test_container_routes),
-            TEST(test_container_protocols),
-            TEST(test_container_unknown_device),
-            TEST(test_container_spoofed),
-            TEST(test_container_bad_packet),
-            TEST(test_to_the_host),
-            TEST(test_to_vxlan),
-            TEST(test_vxlan_good),
-            TEST(test_vxlan_bad_packet),
-            TEST(test_vxlan_unknown_host),
-            TEST(test_vxlan_spoofed),
-            TEST(test_vxlan_no_endpoint),
-            TEST(test_live_local),
-            TEST(test_live_encap),
-            TEST(test_live_decap),
+            TEST(test_container_routes),    TEST(test_container_vxlan),
+            TEST(test_container_protocols), TEST(test_container_unknown_device),
+            TEST(test_container_spoofed),   TEST(test_container_bad_packet),
+            TEST(test_to_the_host),         TEST(test_to_vxlan),
+            TEST(test_vxlan_good),          TEST(test_vxlan_bad_packet),
+            TEST(test_vxlan_unknown_host),  TEST(test_vxlan_spoofed),
+            TEST(test_vxlan_no_endpoint),   TEST(test_live_local),
+            TEST(test_live_encap),          TEST(test_live_decap),
 #undef TEST
         };
         int failed;

@@ -191,6 +191,11 @@ static void test_container_routes(void **state)
         from_container(&p, TC_ACT_OK, SLIM_REASON_NONE);
         p = between("fd00::5", "::1");
         from_container(&p, TC_ACT_OK, SLIM_REASON_NONE);
+        /* But for what another host's VXLAN device would take for this host's. */
+        p = between("fd00::5", "2001:db8::9");
+        from_container(&p, TC_ACT_OK, SLIM_REASON_NONE);
+        p.to_port = SLIM_VXLAN_PORT;
+        from_container(&p, TC_ACT_SHOT, SLIM_REASON_ENCAP_FORGED);
 }
 
 /* What goes up to the stack for an overlay has its last hop behind it; nothing else is changed. */

@@ -187,9 +187,10 @@ class Remote:
                 process.stdout.close()
 
     @classmethod
-    def slim(cls, lab, host, name, network=None, options=()):
+    def slim(cls, lab, host, name, network=None, options=(), by=()):
+        """by: a program and its options that starts the interpreter."""
         words = ["run", host, name, *options] + (["--network", network] if network else [])
-        return cls.started(name, lab.command(*words, "--", PYTHON, "-c", AGENT))
+        return cls.started(name, lab.command(*words, "--", *by, PYTHON, "-c", AGENT))
 
     @classmethod
     def plain(cls, lab, host, name, network=None, options=()):

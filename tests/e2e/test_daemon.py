@@ -224,6 +224,10 @@ def test_bad_values_are_refused_and_leave_nothing(host, option, value, named):
     (["--teardown=1"], "teardown"),
     (["surplus"], "surplus"),
     (["-x"], "x"),
+    (["--max-sockets", "1023"], "1023"),
+    (["--max-ports", "65536"], "65536"),
+    (["--max-listeners", "0"], "max-listeners"),
+    (["--max-listeners", "many"], "many"),
 ])
 def test_wrong_command_lines_are_usage_errors(host, words, named):
     before = host.traces()
@@ -234,7 +238,8 @@ def test_wrong_command_lines_are_usage_errors(host, words, named):
 def test_help_and_version(host):
     done = host.call([str(SLIMD), "--help"])
     assert done.returncode == 0 and done.stderr == ""
-    for option in ("--run-dir", "--bpf-dir", "--cgroup", "--host-cgroup", "--store", "--host-name", "--underlay", "--metrics"):
+    for option in ("--run-dir", "--bpf-dir", "--cgroup", "--host-cgroup", "--store", "--host-name", "--underlay",
+                   "--metrics", "--max-sockets", "--max-ports", "--max-listeners"):
         assert option in done.stdout
     done = host.call([str(SLIMD), "--version"])
     assert done.returncode == 0 and done.stdout.startswith("slimd ")

@@ -294,8 +294,13 @@ def test_there_is_no_route_to_nowhere(containers):
     assert containers["slim"]("connect_error('203.0.113.1', 80)") == "ENETUNREACH"
 
 
+def dropped(chain):
+    return int(re.search(r"counter packets (\d+)", chain)[1])
+
+
 def test_the_outside_does_not_come_in(lab, containers, behind):
-    """A machine outside that routes an overlay address to the host cannot speak for a container."""
+    """A machine outside that routes an overlay address to the host cannot speak for a container, nor
+    to one: the host does not forward what it sends."""
     with Remote.host(lab, "net") as outsider:
         lab.host("net", "ip", "route", "add", "10.77.0.0/16", "via", "192.0.2.1")
         try:
@@ -306,6 +311,26 @@ def test_the_outside_does_not_come_in(lab, containers, behind):
             containers["far"].do("d = socket.socket(type=socket.SOCK_DGRAM); "
                                  f"d.sendto(b'marker', ('{lab.ip('slim')}', 5000)); d.close()")
             assert containers["slim"]("u.recvfrom(99)[0]") == b"marker"
+            assert not containers["slim"]("pending(u)")
+
+            knock = f"""
+with socket.socket(type=socket.SOCK_DGRAM) as s:
+    s.sendto(b'knock', ('{lab.ip('slim')}', 5000))
+"""
+            drops = ("h1", "nft", "list", "chain", "ip", "slim", "forward")
+            before = dropped(lab.host(*drops).stdout)
+            outsider.do(knock)
+            wait_until(lambda: dropped(lab.host(*drops).stdout) == before + 1, "the packet to be dropped")
+            assert not containers["slim"]("pending(u)")
+            # It is that chain which keeps it out. slimd writes it anew with each network.
+            lab.host("h1", "nft", "flush", "chain", "ip", "slim", "forward")
+            outsider.do(knock)
+            data, (source, _) = containers["slim"]("u.recvfrom(99)")
+            assert (data, source) == (b"knock", "192.0.2.254")
+            lab.verb("ctl", "h1", "--", "network", "create", "rewritten", "--prefix", "10.78.0.0/16")
+            before = dropped(lab.host(*drops).stdout)
+            outsider.do(knock)
+            wait_until(lambda: dropped(lab.host(*drops).stdout) == before + 1, "the next to be dropped")
             assert not containers["slim"]("pending(u)")
         finally:
             lab.host("net", "ip", "route", "del", "10.77.0.0/16")

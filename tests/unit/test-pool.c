@@ -27,10 +27,13 @@
 
 static struct slim_bpf *skel;
 static int map = -1;
+static struct budget budget;
+static _Atomic uint64_t made;
 
 static struct slim_socket identity(void)
 {
-        struct slim_socket s = {.endpoint = 0x01020304, .network = 7, .slot = SLIM_NO_SLOT};
+        struct slim_socket s = {
+            .endpoint = 0x01020304, .network = 7, .slot = SLIM_NO_SLOT, .counted = 1};
 
         assert_int_equal(inaddr_parse("10.1.0.5", &s.addr[SLIM_V4]), 0);
         return s;
@@ -81,7 +84,7 @@ static void test_take_from_empty(void **state)
         int before = free_fd();
         struct pool p;
 
-        pool_init(&p, map, &id);
+        pool_init(&p, map, &budget, &id);
         for (int i = 0; i < 3; i++) {
                 _cleanup_close_ int four = pool_take(&p, AF_INET), six = pool_take(&p, AF_INET6);
 
@@ -118,13 +121,18 @@ struct made {
         struct maker maker;
 };
 
-static void made_start(struct made *m, int sockets_map)
+static void made_start_with(struct made *m, int sockets_map, struct budget *b)
 {
         struct slim_socket id = identity();
 
-        pool_init(&m->pool, sockets_map, &id);
+        pool_init(&m->pool, sockets_map, b, &id);
         queues_init(&m->none, &m->pool, -1);
         assert_int_equal(maker_start(&m->maker, &m->pool, &m->none), 0);
+}
+
+static void made_start(struct made *m, int sockets_map)
+{
+        made_start_with(m, sockets_map, &budget);
 }
 
 static void made_stop(struct made *m)
@@ -192,7 +200,7 @@ static void test_families(void **state)
         int before = free_fd();
         struct pool p;
 
-        pool_init(&p, map, &id);
+        pool_init(&p, map, &budget, &id);
         for (size_t i = 0; i < ARRAY_SIZE(others); i++)
                 assert_int_equal(pool_take(&p, others[i]), -EAFNOSUPPORT);
         pool_done(&p);
@@ -256,6 +264,38 @@ static void test_no_descriptors(void **state)
         assert_int_equal(free_fd(), before);
 }
 
+/* The container's bound: what waits is counted, and what could not be made is not. */
+static void test_no_more(void **state)
+{
+        int before = free_fd(), last;
+        _Atomic uint64_t own = 0;
+        struct budget few;
+        struct made m;
+
+        budget_init(&few, bpf_map__fd(skel->maps.usage), 1, 2ULL * POOL_SIZE, &own);
+        made_start_with(&m, map, &few);
+        wait_for(&m.pool, POOL_SIZE);
+        assert_int_equal(own, 2 * POOL_SIZE);
+        for (int i = 0; i < POOL_SIZE; i++)
+                close(pool_take(&m.pool, AF_INET));
+        wait_failed(&m.pool);
+        /* No program runs that would count what was closed. */
+        assert_int_equal(pool_take(&m.pool, AF_INET), -EMFILE);
+        last = pool_take(&m.pool, AF_INET6);
+        check_socket(last, AF_INET6);
+        close(last);
+        made_stop(&m);
+        assert_int_equal(own, 2 * POOL_SIZE);
+
+        made_start_with(&m, -1, &few);
+        few.max = 3ULL * POOL_SIZE;
+        wait_failed(&m.pool);
+        assert_int_equal(pool_take(&m.pool, AF_INET), -EBADF);
+        made_stop(&m);
+        assert_int_equal(own, 2 * POOL_SIZE);
+        assert_int_equal(free_fd(), before);
+}
+
 /* No thread, for want of a descriptor: its pool does without. */
 static void test_no_thread(void **state)
 {
@@ -265,7 +305,7 @@ static void test_no_thread(void **state)
         struct pool p;
         int fd;
 
-        pool_init(&p, map, &id);
+        pool_init(&p, map, &budget, &id);
         assert_int_equal(getrlimit(RLIMIT_NOFILE, &old), 0);
         now = old;
         now.rlim_cur = 0;
@@ -293,6 +333,7 @@ static int setup(void **state)
         if (slim_bpf__load(skel) < 0)
                 return -1;
         map = bpf_map__fd(skel->maps.sockets);
+        budget_init(&budget, bpf_map__fd(skel->maps.usage), 0x01020304, UINT32_MAX, &made);
         return 0;
 }
 
@@ -311,6 +352,7 @@ int main(void)
             cmocka_unit_test(test_families),
             cmocka_unit_test(test_no_identity),
             cmocka_unit_test(test_no_descriptors),
+            cmocka_unit_test(test_no_more),
             cmocka_unit_test(test_no_thread),
         };
 

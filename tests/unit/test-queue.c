@@ -32,6 +32,8 @@
 static struct slim_bpf *skel;
 static struct slim_socket identity;
 static struct pool pool;
+static struct budget budget;
+static _Atomic uint64_t made;
 static struct queues queues;
 static int netns_fd = -1, before;
 
@@ -393,8 +395,10 @@ static int group_setup(void **state)
         }
         if (slim_bpf__load(skel) < 0)
                 return -1;
-        identity = (struct slim_socket){.endpoint = 9, .network = 7, .slot = SLIM_NO_SLOT};
-        pool_init(&pool, bpf_map__fd(skel->maps.sockets), &identity);
+        identity =
+            (struct slim_socket){.endpoint = 9, .network = 7, .slot = SLIM_NO_SLOT, .counted = 1};
+        budget_init(&budget, bpf_map__fd(skel->maps.usage), 9, UINT32_MAX, &made);
+        pool_init(&pool, bpf_map__fd(skel->maps.sockets), &budget, &identity);
         return 0;
 }
 
