@@ -511,7 +511,7 @@ static void write_untracked(const struct slimd *d, FILE *f)
                 " chain vxlan_out {\n"
                 "  type filter hook output priority raw; policy accept;\n"
                 "  oif %u udp dport %d notrack\n }\n",
-                d->underlay.ifindex, VXLAN_UDP_PORT, d->underlay.ifindex, VXLAN_UDP_PORT);
+                d->underlay.ifindex, SLIM_VXLAN_PORT, d->underlay.ifindex, SLIM_VXLAN_PORT);
 }
 
 /*
