@@ -5,7 +5,7 @@
  *
  * Clients print one JSON object on standard output; its times are in microseconds. An answer that
  * is not what it should be ends them with one line on standard error and status 1: what is counted
- * is right. IPv4 only, as the overlays of the lab's measurements are.
+ * is right. IPv4 only, as the overlays of the lab's measurements are, but for the flood.
  */
 #include <stdio.h>
 #include <string.h>
@@ -71,6 +71,12 @@ static const struct verb verbs[] = {
      {.connections = 50, .threads = 4, .seconds = 1, .size = 32},
      run_cache,
      "set and get 1:10 with memcached, values of --size bytes"},
+    {"flood",
+     false,
+     "kind rate seconds count ports from client server inner network",
+     {.kind = "none", .seconds = 3600, .ports = 1, .inner = "10.77.0.0/16", .family6 = true},
+     run_flood,
+     "packets that nobody wants (kinds: flood-packet.h); root only"},
     {"log-server", true, "", {}, run_log_server, "a log broker, in memory"},
     {"log",
      false,

@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "options.h"
 
-#include <arpa/inet.h>
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
 
+#include "basic/inaddr.h"
 #include "basic/macro.h"
 #include "basic/name.h"
+#include "flood-packet.h"
 
 /* Numbers, all of them uint64_t. */
 static const struct number {
@@ -24,6 +25,39 @@ static const struct number {
     {"batch", offsetof(struct options, batch), 1, 4096},
     {"hold", offsetof(struct options, hold), 0, 19000},
     {"ports", offsetof(struct options, ports), 1, 19000},
+    {"client", offsetof(struct options, client), 0, UINT32_MAX},
+    {"server", offsetof(struct options, server), 0, UINT32_MAX},
+    {"network", offsetof(struct options, network), 0, (1 << 24) - 1},
+};
+
+static bool is_path(const char *text)
+{
+        return text[0] == '/' && strlen(text) <= 100 && !strpbrk(text, " \r\n");
+}
+
+static bool is_kind(const char *text)
+{
+        return flood_kind_find(text) >= 0;
+}
+
+static bool is_prefix(const char *text)
+{
+        struct inaddr_prefix p;
+
+        return inaddr_prefix_parse(text, &p) == 0;
+}
+
+/* Texts, all of them const char *. */
+static const struct text {
+        const char *name;
+        size_t offset;
+        bool (*is_good)(const char *text);
+        const char *what;
+} texts[] = {
+    {"path", offsetof(struct options, path), is_path, "path"},
+    {"kind", offsetof(struct options, kind), is_kind, "kind of flood"},
+    {"from", offsetof(struct options, from), is_prefix, "prefix of addresses"},
+    {"inner", offsetof(struct options, inner), is_prefix, "prefix of addresses"},
 };
 
 /* Is the word one of those in the list? */
@@ -59,11 +93,42 @@ static int parse_number(const char *name, const char *text, struct options *o, c
         return -EINVAL;
 }
 
+static int parse_value(const char *name, const char *value, struct options *o, char *problem)
+{
+        for (size_t i = 0; i < ARRAY_SIZE(texts); i++) {
+                const struct text *t = &texts[i];
+
+                if (strcmp(t->name, name) != 0)
+                        continue;
+                if (t->is_good(value)) {
+                        *(const char **)((char *)o + t->offset) = value;
+                        return 0;
+                }
+                snprintf(problem, OPTIONS_PROBLEM_MAX, "--%s: \"%.40s\" is no %s", name, value,
+                         t->what);
+                return -EINVAL;
+        }
+        return parse_number(name, value, o, problem);
+}
+
+static int parse_address(const char *text, struct options *o, char *problem)
+{
+        union slim_addr a;
+
+        if (inaddr_parse(text, &a) < 0 || (!inaddr_is_v4(&a) && !o->family6)) {
+                snprintf(problem, OPTIONS_PROBLEM_MAX, "\"%.40s\" is no %saddress", text,
+                         o->family6 ? "" : "IPv4 ");
+                return -EINVAL;
+        }
+        o->address = text;
+        return 0;
+}
+
 /* One option and its value; *at is where it stands, and where it ends afterwards. */
 static int parse_option(const struct verb *verb, int argc, char **argv, int *at, struct options *o,
                         char *problem)
 {
-        const char *name = argv[*at] + 2, *value;
+        const char *name = argv[*at] + 2;
 
         if (strncmp(argv[*at], "--", 2) != 0 || !is_listed(verb->takes, name)) {
                 snprintf(problem, OPTIONS_PROBLEM_MAX, "%s takes no \"%.40s\"", verb->name,
@@ -78,15 +143,7 @@ static int parse_option(const struct verb *verb, int argc, char **argv, int *at,
                 snprintf(problem, OPTIONS_PROBLEM_MAX, "--%s needs a value", name);
                 return -EINVAL;
         }
-        value = argv[++*at];
-        if (strcmp(name, "path") != 0)
-                return parse_number(name, value, o, problem);
-        if (value[0] != '/' || strlen(value) > 100 || strpbrk(value, " \r\n")) {
-                snprintf(problem, OPTIONS_PROBLEM_MAX, "--path: \"%.40s\" is no path", value);
-                return -EINVAL;
-        }
-        o->path = value;
-        return 0;
+        return parse_value(name, argv[++*at], o, problem);
 }
 
 int options_parse(const struct verb *verbs, int argc, char **argv, const struct verb **ret_verb,
@@ -96,7 +153,6 @@ int options_parse(const struct verb *verbs, int argc, char **argv, const struct 
         const char *words[2] = {};
         struct options o;
         int n = 0, wanted, r;
-        struct in_addr ip;
         uint64_t port;
 
         if (argc < 1) {
@@ -130,12 +186,9 @@ int options_parse(const struct verb *verbs, int argc, char **argv, const struct 
                 return -EINVAL;
         }
         if (!verb->server) {
-                if (inet_pton(AF_INET, words[0], &ip) != 1) {
-                        snprintf(problem, OPTIONS_PROBLEM_MAX, "\"%.40s\" is no IPv4 address",
-                                 words[0]);
-                        return -EINVAL;
-                }
-                o.address = words[0];
+                r = parse_address(words[0], &o, problem);
+                if (r < 0)
+                        return r;
         }
         o.port = (uint16_t)port;
         *ret_verb = verb;

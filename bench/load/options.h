@@ -10,8 +10,11 @@
 #include <stdint.h>
 
 struct options {
-        const char *address;  /* IPv4, NULL for a server */
+        const char *address;  /* IPv4; NULL for a server */
         const char *path;     /* --path */
+        const char *kind;     /* --kind of a flood */
+        const char *from;     /* --from: a prefix of source addresses; NULL: this machine's own */
+        const char *inner;    /* --inner: a prefix of the addresses within VXLAN */
         uint16_t port;        /* */
         uint64_t count;       /* --count: how many, instead of how long */
         uint64_t seconds;     /* --seconds: how long */
@@ -22,7 +25,11 @@ struct options {
         uint64_t batch;       /* --batch: records of one message */
         uint64_t hold;        /* --hold: connections that are there besides, and idle */
         uint64_t ports;       /* --ports: how many from PORT on */
+        uint64_t client;      /* --client: an endpoint's id */
+        uint64_t server;      /* --server: another's */
+        uint64_t network;     /* --network: a VNI */
         bool close;           /* --close: a connection for each request */
+        bool family6;         /* of the verb: the address may be of IPv6 */
 };
 
 struct verb {

@@ -26,6 +26,9 @@ int run_crowd(const struct options *o);
 int run_http(const struct options *o);
 int run_cache(const struct options *o);
 
+/* flood.c: packets that nobody wants */
+int run_flood(const struct options *o);
+
 /* log-server.c, log-load.c: the log broker and its load */
 int run_log_server(const struct options *o);
 int run_log(const struct options *o);

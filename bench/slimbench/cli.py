@@ -10,7 +10,7 @@ from slimlab import lab, place, program
 from slimlab.program import between
 from slimlab.system import LabError
 
-from . import compare, limits, profile, programs, report, results, runner, scale, workloads
+from . import compare, flood, limits, profile, programs, report, results, runner, scale, workloads
 
 USAGE = """bench/bench VERB …
 
@@ -31,6 +31,11 @@ USAGE = """bench/bench VERB …
       [--max N]            no point above N
       [--networks LIST]    of those above (host, baseline and slim)
       [--rounds N] [--seconds N] [--bin DIR]   as above (4, 1)
+  flood --json FILE        measure nginx on a host and on Slim while their hosts are flooded, and the memory
+                           of Slim, and write the results there
+      [--kinds LIST]       of quiet, none, random, truncated, valid, plain, vxlan, garbage and icmp (all)
+      [--rate N]           packets a second (50000)
+      [--rounds N] [--seconds N] [--bin DIR]   as above (4, 2)
   report FILE [--dir DIR]  results as Markdown on standard output; with --dir, report.md and
                            charts there
   compare OLD NEW [--all]  what became clearly worse or better between two runs; exit status 1 when
@@ -70,6 +75,13 @@ def _parser():
     p.add_argument("--rounds", type=between(1, 1000), default=4)
     p.add_argument("--seconds", type=between(1, 3600), default=1)
     p.add_argument("--bin", metavar="DIR")
+    p = verbs.add_parser("flood")
+    p.add_argument("--json", metavar="FILE", required=True)
+    p.add_argument("--kinds", default=",".join(flood.KINDS))
+    p.add_argument("--rate", type=between(1, 10000000), default=50000)
+    p.add_argument("--rounds", type=between(1, 1000), default=4)
+    p.add_argument("--seconds", type=between(1, 3600), default=2)
+    p.add_argument("--bin", metavar="DIR")
     p = verbs.add_parser("report")
     p.add_argument("file")
     p.add_argument("--dir")
@@ -98,7 +110,8 @@ def _prepare(args, programs):
     build = os.path.abspath(args.bin or lab.default_build())
     program.check_build(build)
     program.check_programs(programs, "bench")
-    program.clear_leftovers(runner.PREFIX)
+    for prefix in runner.PREFIXES:
+        program.clear_leftovers(prefix)
     return build
 
 
@@ -140,8 +153,15 @@ def _scale(args):
     return _finish(found, args.json)
 
 
+def _flood(args):
+    build = _prepare(args, ["bpftool", "nginx", "ss", "wrk"])
+    _check_writable(args.json)
+    return _finish(flood.run(args.kinds, args.rounds, args.rate, workloads.Settings(args.seconds, build)),
+                   args.json)
+
+
 def _report(args):
-    found = results.read(args.file, ("run", "scale"))
+    found = results.read(args.file, ("run", "scale", "flood"))
     if args.dir:
         report.write(found, args.dir)
     else:
@@ -191,13 +211,14 @@ def main(argv):
         (sys.stdout if args.help else sys.stderr).write(USAGE + "\n")
         return 0 if args.help else 2
     for option, parse in (("networks", lambda t: place.parse_networks(t, place.NETWORKS)),
-                          ("workloads", workloads.parse), ("curves", scale.parse)):
+                          ("workloads", workloads.parse), ("curves", scale.parse),
+                          ("kinds", flood.parse)):
         if hasattr(args, option):
             try:
                 setattr(args, option, parse(getattr(args, option)))
             except ValueError as e:
                 parser.error(f"--{option}: {e}")
-    verbs = {"run": _run, "scale": _scale, "report": _report, "compare": _compare, "programs": _programs,
-             "profile": _profile, "limits": _limits, "list": _list}
+    verbs = {"run": _run, "scale": _scale, "flood": _flood, "report": _report, "compare": _compare,
+             "programs": _programs, "profile": _profile, "limits": _limits, "list": _list}
     return program.run("bench", lambda: verbs[args.verb](args),
                        failure=2 if args.verb == "compare" else 1)

@@ -7,11 +7,13 @@ import statistics
 from slimlab.system import LabError
 
 from . import charts
-from .results import YARDSTICKS
+from .results import MEMORY, YARDSTICKS
 
 GROUP_TITLES = {"iperf3": "iperf3", "latency": "Request-response", "connections": "Connections",
                 "memcached": "memcached", "nginx": "nginx", "postgresql": "PostgreSQL",
-                "redis": "redis", "log": "Log broker"}
+                "redis": "redis", "log": "Log broker",
+                "flood_nginx_1k": "nginx, 1 KB, keep-alive",
+                "flood_nginx_1k_close": "nginx, 1 KB, connection per request"}
 
 
 def _table(rows, right_from):
@@ -116,6 +118,35 @@ def _scale_head(results):
                                 "↑: higher is better, ↓: lower is better."]
 
 
+def _flood_head(results):
+    return _head(results) + ["", f"The flood is {results['flood_rate']:,} packets/s from another machine of "
+                                 "the underlay; the host has no Slim."]
+
+
+def _costs(results):
+    rows = [["a packet sent and dealt with on one core, µs", "host", "slim", "slim / host"]]
+    for one in results["costs"]:
+        (metric,) = one["metrics"]
+        cells = [_cell(one["summary"][n][metric["key"]], metric["digits"]) for n in ("host", "slim")]
+        rows.append([one["title"], *cells, f"{one['ratios']['slim'][metric['key']]['host']:.2f}"])
+    return _table(rows, 1)
+
+
+def _amount(number, unit):
+    return f"{number / 1e6:,.2f} MB" if unit == "bytes" else f"{number:,}"
+
+
+def _flood_memory(results):
+    """A row for each flood and thing: before, at most, after."""
+    rows = [["flood", "", "before", "at most", "after"]]
+    for one in results["memory"]:
+        for key, (title, unit) in MEMORY.items():
+            value = one["values"][key]
+            rows.append([one["title"], title] + [_amount(value[k], unit)
+                                                 for k in ("before", "highest", "after")])
+    return _table(rows, 2)
+
+
 def _points(curve):
     """A table with a row for each figure and network, and a column for each point."""
     rows = [["", "", "unit", "network"] + [f"{p['x']:,}" for p in curve["points"]]]
@@ -142,7 +173,7 @@ def markdown(results, charts_dir=None):
     """charts_dir: where the charts are, for links to them."""
     if results["kind"] == "scale":
         return _scale_markdown(results, charts_dir)
-    lines = _head(results)
+    lines = _flood_head(results) if results["kind"] == "flood" else _head(results)
     for name, group in _groups(results).items():
         lines += ["", f"## {GROUP_TITLES.get(name, name)}", ""]
         if charts_dir is not None:
@@ -151,6 +182,12 @@ def markdown(results, charts_dir=None):
         lines += _values(results, group)
         lines += ["", "Processors, in cores that were busy with it:", ""]
         lines += _processors(results, group)
+    if results["kind"] == "flood":
+        lines += ["", "## A packet of the flood", "",
+                  "The processor time of its sender, the wire and its target.", ""]
+        lines += _costs(results)
+        lines += ["", "## Memory of Slim", "", "With a connection per request, on the server's host.", ""]
+        lines += _flood_memory(results)
     return "\n".join(lines) + "\n"
 
 

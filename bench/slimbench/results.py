@@ -11,6 +11,11 @@ A run as JSON, and what its samples come to.
                     "summary": {NETWORK: {METRIC: {"median", "low", "high"}}},
                     "ratios": {NETWORK: {METRIC: {OTHER: N}}}}…]}
 
+What `flood` writes is of the kind "flood" and has besides
+
+     "flood_rate", "costs": [{"key", "title", "metrics", "samples", "summary", "ratios"}…],
+     "memory": [{"key", "title", "values": {NAME: {"before", "highest", "after"}}}…]
+
 What `scale` writes is of the kind "scale" and has, instead of workloads,
 
      "curves": [{"key", "title", "axis", "points": [{"x", "metrics", "samples", "summary", "ratios"}…]}…]
@@ -27,6 +32,16 @@ from slimlab.system import LabError
 
 FORMAT = 1
 YARDSTICKS = ("host", "baseline")
+
+# What a flood is watched by: title, and unit.
+MEMORY = {"slab": ("kernel slab, of the machine", "bytes"),
+          "sockets": ("TCP's buffers, of the machine", "bytes"),
+          "maps": ("BPF maps", "bytes"),
+          "slimd": ("slimd", "bytes"),
+          "brokers": ("brokers", "bytes"),
+          "syns": ("half-open connections in `syns`", ""),
+          "half_open": ("half-open sockets", ""),
+          "flows": ("flows that conntrack knows", "")}
 
 
 def summarise(workload):
@@ -76,12 +91,27 @@ def _look_at_scale(results):
             summarise(point)
 
 
+def _look_at_flood(results):
+    results["flood_rate"]
+    for one in results["costs"]:
+        one["title"]
+        summarise(one)
+    for one in results["memory"]:
+        one["title"]
+        for key in MEMORY:
+            for when in ("before", "highest", "after"):
+                if not isinstance(one["values"][key][when], int):
+                    raise ValueError(f"{key} is no number")
+
+
 def _look(results):
     """KeyError, TypeError and their like where something is missing; what is more does not matter."""
     for key in ("commit", "machine", "when", "rounds", "seconds", "load", "within", "cpus"):
         results[key]
     if not results["networks"] or not results["workloads"]:
         raise ValueError("nothing was measured")
+    if results["kind"] == "flood":
+        _look_at_flood(results)
     networks = [n["key"] for n in results["networks"]]
     for workload in results["workloads"]:
         workload["title"], workload["group"], workload["rate"]

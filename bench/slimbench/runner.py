@@ -17,6 +17,8 @@ from . import cpu, machine, order, results
 from .workloads import NoRoom, all_metrics
 
 PREFIX = "bench"
+BARE_PREFIX = "bench-bare"  # of a second lab, without Slim
+PREFIXES = (PREFIX, BARE_PREFIX)
 
 # Clients that close first leave their ports in TIME_WAIT for a minute. When one half of them is there,
 # connect() looks through 14,000 ports for each connection, which takes some ms on any network.
@@ -33,12 +35,12 @@ ATTEMPTS = 3
 class Bed:
     """A lab of our own, with a place for each network, while the block runs."""
 
-    def __init__(self, networks, build, within=False, hosts=2):
+    def __init__(self, networks, build, within=False, hosts=2, prefix=PREFIX):
         self.networks = networks
         self.build = build
         self.within = within
         self.hosts = max(hosts, *(int(h[1:]) for n in networks for h in NETWORKS[n].hosts))
-        self.state = State(program.lab_id(PREFIX))
+        self.state = State(program.lab_id(prefix))
         self.cpus = place.pick_cpus()
         self.places = {}
 
@@ -125,14 +127,14 @@ def _describe(workload, samples, settings):
     return described
 
 
-def header(kind, bed, seconds, within):
+def header(kind, networks, cpus, seconds, within):
     return {"format": results.FORMAT, "kind": kind, **machine.commit(),
             "machine": machine.describe(),
             "when": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
             "seconds": seconds, "within": within,
-            "cpus": {"server": bed.cpus[0], "client": bed.cpus[1]},
+            "cpus": {"server": cpus[0], "client": cpus[1]},
             "networks": [{"key": n, "title": NETWORKS[n].title, "ours": NETWORKS[n].ours}
-                         for n in bed.networks]}
+                         for n in networks]}
 
 
 def run(networks, workloads, rounds, within, settings):
@@ -140,7 +142,7 @@ def run(networks, workloads, rounds, within, settings):
     measured = []
     missing = []
     with Bed(networks, settings.build, within) as bed:
-        found = {**header("run", bed, settings.seconds, within), "rounds": rounds,
+        found = {**header("run", networks, bed.cpus, settings.seconds, within), "rounds": rounds,
                  "load": settings.load}
         for k, workload in enumerate(workloads, 1):
             try:

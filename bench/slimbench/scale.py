@@ -279,7 +279,7 @@ def run(networks, curves, rounds, highest, settings):
     measured = []
     for curve in curves:
         with Bed(networks, settings.build) as bed:
-            found = found or header("scale", bed, settings.seconds, False)
+            found = found or header("scale", networks, bed.cpus, settings.seconds, False)
             state = {}
             points = [_measure_point(curve, bed, n, rounds, settings, state)
                       for n in curve.points if n <= highest or n == curve.points[0]]

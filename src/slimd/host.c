@@ -498,6 +498,23 @@ void host_network_down(struct slimd *d, const struct network *n)
 }
 
 /*
+ * Translation makes the kernel remember each flow that the host sees, but nothing is translated of
+ * VXLAN itself: without this, whoever sends to its port, from addresses of his own making, fills
+ * the table of flows (nf_conntrack_max), and a container's flows fill it twice.
+ */
+static void write_untracked(const struct slimd *d, FILE *f)
+{
+        fprintf(f,
+                " chain vxlan_in {\n"
+                "  type filter hook prerouting priority raw; policy accept;\n"
+                "  iif %u udp dport %d notrack\n }\n"
+                " chain vxlan_out {\n"
+                "  type filter hook output priority raw; policy accept;\n"
+                "  oif %u udp dport %d notrack\n }\n",
+                d->underlay.ifindex, SLIM_VXLAN_PORT, d->underlay.ifindex, SLIM_VXLAN_PORT);
+}
+
+/*
  * Of one family. One transaction: the table is replaced whole, and packets never see it half-made.
  * 0, too, where no network has that family and the kernel has no such tables.
  */
@@ -538,6 +555,7 @@ static int nat_update(const struct slimd *d, enum slim_family family)
                 "  ct status dnat accept\n"
                 "  counter drop\n }\n",
                 d->underlay.ifindex, word);
+        write_untracked(d, f);
         fputs(" chain postrouting {\n"
               "  type nat hook postrouting priority srcnat; policy accept;\n",
               f);

@@ -46,7 +46,11 @@ static void peer_of(const struct slimd *d, const struct sockdiag_tcp *s,
                 check->peer = peer.identity;
 }
 
-/* Why a connection could not be made now; SLIM_REASON_NONE: it could. */
+/*
+ * Why a connection could not be made now; SLIM_REASON_NONE: it could. Of one that was accepted
+ * without its SYN's entry, which a flood has pushed out, it cannot be told whose it is: it ends
+ * with the first policy that selects the server.
+ */
 static enum slim_reason denied(const struct slimd *d, const struct sockdiag_tcp *s)
 {
         const struct slim_socket *k = &s->slim;
@@ -54,12 +58,13 @@ static enum slim_reason denied(const struct slimd *d, const struct sockdiag_tcp 
             .direction = k->accepted ? SLIM_POLICY_INGRESS : SLIM_POLICY_EGRESS,
             .protocol = IPPROTO_TCP,
         };
+        bool nameless = k->accepted && k->peer_kind == SLIM_PEER_NONE;
         enum slim_policy_verdict verdict;
         struct slim_policy_subject subject;
         struct slim_endpoint own;
         int r;
 
-        if (k->denied || k->peer_kind == SLIM_PEER_NONE)
+        if (k->denied || (k->peer_kind == SLIM_PEER_NONE && !nameless))
                 return SLIM_REASON_NONE; /* it goes nowhere, or has ended */
         if (!get(d, DATAPATH_IDENTITIES, &k->endpoint, &own))
                 return SLIM_REASON_REVOKED_ENDPOINT; /* the container is no more, whoever has its
@@ -67,6 +72,10 @@ static enum slim_reason denied(const struct slimd *d, const struct sockdiag_tcp 
         if (k->peer_kind == SLIM_PEER_LOOPBACK || !own.identity ||
             !get(d, DATAPATH_POLICY_SUBJECTS, &own.identity, &subject))
                 return SLIM_REASON_NONE;
+        if (nameless)
+                return subject.flags & (SLIM_POLICY_SELECTED << SLIM_POLICY_INGRESS)
+                           ? SLIM_REASON_REVOKED_POLICY
+                           : SLIM_REASON_NONE;
         check.subject = own.identity;
         peer_of(d, s, &check);
         r = datapath_policy_check(d->dp, &check, &verdict);

@@ -21,7 +21,8 @@ LAB = ROOT / "tools" / "lab"
 
 # The files that take longest, which begin first, so that none is left over in the end.
 LONGEST = ("test_ipv6", "test_publish", "test_policy", "test_fuzz_socket", "test_suites", "test_slimsocket",
-           "test_lifecycle", "test_cpython", "test_policy_cli", "test_bench", "test_many", "test_daemon")
+           "test_lifecycle", "test_cpython", "test_policy_cli", "test_bench", "test_flood",
+           "test_many", "test_daemon")
 
 # What a command may take before something is taken to hang. Not a claim of speed.
 PATIENCE = 60

@@ -13,6 +13,7 @@ import signal
 import subprocess
 import sys
 import time
+import types
 from xml.etree import ElementTree
 
 import pytest
@@ -21,7 +22,9 @@ from conftest import PATIENCE, ROOT, wait_until
 
 sys.path[:0] = [str(ROOT / "bench"), str(ROOT / "tools")]
 
-from slimbench import compare, order  # noqa: E402
+from slimbench import compare, flood, order  # noqa: E402
+from slimlab import place  # noqa: E402
+from slimlab.system import LabError  # noqa: E402
 
 BENCH = ROOT / "bench" / "bench"
 BUILD = pathlib.Path(os.environ.get("SLIM_BUILD") or ROOT / "build")
@@ -219,6 +222,7 @@ def test_orders():
     ["run", "--json", "x", "--networks", "slim,weave"], ["run", "--json", "x", "--networks", ""],
     ["run", "--json", "x", "--workloads", "nginx,apache"], ["run", "--json", "x", "--round", "1"],
     ["run", "--json", "x", "y"], ["report"], ["report", "a", "b"], ["compare", "a"], ["list", "all"],
+    ["flood"], ["flood", "--json", "x", "--kinds", "quiet,storm"], ["flood", "--json", "x", "--rate", "0"],
     ["scale", "--json", "x", "--curves", "bell"], ["scale", "--json", "x", "--max", "none"]])
 def test_wrong_command_line(words):
     done = bench(*words)
@@ -250,6 +254,30 @@ def alone(script, *arguments):
     return subprocess.run(["unshare", "--net", "sh", "-c", f"ip link set lo up; {script}", "sh",
                            *map(str, arguments)], stdin=subprocess.DEVNULL, capture_output=True,
                           text=True, timeout=PATIENCE)
+
+
+@pytest.mark.parametrize("words,said", [
+    ("192.0.2.1 9", "cannot reach the target: Network is unreachable"),
+    ("127.0.0.1 9 --from ::/0", "--from is not of the family of the target"),
+    ("::1 65535 --ports 2", "there is no port above 65535")])
+def test_a_flood_that_cannot_be(words, said):
+    done = alone(f'exec "$1" flood {words}', LOAD)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("load: ") and said in done.stderr and done.stderr.count("\n") == 1
+
+
+def test_a_flood_ends_by_a_signal():
+    """And says what it has sent."""
+    done = alone('"$1" flood ::1 9 --rate 100 & flood=$!; sleep 0.3; kill $flood; wait $flood', LOAD)
+    assert done.returncode == 0, done.stderr
+    ready, found = done.stdout.splitlines()
+    found = json.loads(found)
+    assert ready == "ready" and found["total"] >= 1 and found["cpu_us"] > 0
+
+
+def test_a_flood_needs_root():
+    done = alone('exec setpriv --reuid 65534 --clear-groups "$1" flood 127.0.0.1 9', LOAD)
+    assert done.returncode == 1 and "cannot open a raw socket: Operation not permitted" in done.stderr
 
 
 @pytest.mark.parametrize("server,client,said", [
@@ -323,6 +351,69 @@ def test_scale(tmp_path):
     assert bench("report", path, "--dir", tmp_path / "r").returncode == 0
     assert ElementTree.parse(tmp_path / "r" / "endpoints.svg").getroot().tag.endswith("}svg")
     assert bench("compare", path, path).returncode == 2
+
+
+def test_flood(tmp_path):
+    path = tmp_path / "flood.json"
+    done = bench("flood", "--json", path, "--kinds", "valid", "--rounds", 1, "--seconds", 1, "--rate", 2000)
+    assert done.returncode == 0, done.stderr
+    results = json.loads(path.read_text())
+    assert [w["key"] for w in results["workloads"]] == ["nginx_1k_valid", "nginx_1k_close_valid"]
+    for workload in results["workloads"]:
+        for network in "host", "slim":
+            (sample,) = workload["samples"][network]
+            assert sample["values"]["rate"] > 0 and 0 < sample["values"]["flood"] < 2200
+    (cost,) = results["costs"]
+    assert cost["key"] == "valid" and all(cost["summary"][n]["packet_us"]["median"] > 0 for n in ("host", "slim"))
+    for one in results["memory"]:
+        assert one["values"]["maps"]["before"] > 1 << 20 and one["values"]["slimd"]["highest"] > 1 << 20
+    for title in ("## nginx, 1 KB, keep-alive", "wrong MAC, to the Slim ports: rate", "## A packet of the flood", "## Memory of Slim", "half-open connections"):
+        assert title in done.stdout
+    assert bench("report", path, check=True).stdout == done.stdout
+    assert bench("report", path, "--dir", tmp_path / "r").returncode == 0
+    assert ElementTree.parse(tmp_path / "r" / "flood_nginx_1k.svg").getroot().tag.endswith("}svg")
+    assert "\"flood\"" in one_line(bench("compare", path, path))
+    del results["memory"][0]["values"]["maps"]
+    path.write_text(json.dumps(results))
+    done = bench("report", path)
+    assert done.returncode == 1 and "missing or wrong" in one_line(done)
+
+
+def test_what_is_kept_in_a_flood():
+    """Of the same round's rate without one; nothing is said where that was not measured."""
+    def samples(**rates):
+        return {flood.KINDS[k]: {"host": [{"values": {"rate": r}} for r in of]} for k, of in rates.items()}
+
+    def kept(found, kind):
+        return [s["values"].get("kept") for s in found[flood.KINDS[kind]]["host"]]
+
+    found = samples(quiet=[100, 200], none=[50, 50])
+    flood._add_kept(found)
+    assert kept(found, "quiet") == [1, 1] and kept(found, "none") == [0.5, 0.25]
+    found = samples(none=[50])
+    flood._add_kept(found)
+    assert kept(found, "none") == [None]
+
+
+@pytest.mark.parametrize("script,said", [
+    ("echo no such lab >&2; exit 1", "does not start: no such lab"),
+    ("echo ready; echo cannot send >&2; exit 1", "ended: cannot send"),
+    ("echo ready; trap 'echo {}; exit' TERM; while :; do sleep 0.1; done", "ended: ")])
+def test_a_flood_that_fails(tmp_path, monkeypatch, script, said):
+    (tmp_path / "lab").write_text(f"#!/bin/sh\n{script}\n")
+    (tmp_path / "lab").chmod(0o755)
+    monkeypatch.setattr(place, "LAB", str(tmp_path / "lab"))
+    bed = types.SimpleNamespace(state=types.SimpleNamespace(id="none"), cpus=(0, 1))
+    with pytest.raises(LabError, match=f"the flood {said}"):
+        with flood.Flood(bed, flood.KINDS["none"], (1, 1), str(tmp_path), 1, (1, 2)):
+            time.sleep(0.3)
+
+
+def test_a_flood_on_one_cpu(tmp_path):
+    done = subprocess.run(["taskset", "-c", str(min(os.sched_getaffinity(0))), str(BENCH), "flood", "--json",
+                           tmp_path / "x"], stdin=subprocess.DEVNULL, capture_output=True, text=True,
+                          timeout=PATIENCE)
+    assert done.returncode == 1 and "two CPUs or more" in one_line(done)
 
 
 def test_profile(tmp_path):

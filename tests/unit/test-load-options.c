@@ -19,6 +19,7 @@ static const struct verb verbs[] = {
     {"serve", true, "", {}, nothing, ""},
     {"many", true, "ports", {.ports = 7}, nothing, ""},
     {"ask", false, "count rate size path close", {.count = 5, .path = "/"}, nothing, ""},
+    {"flood", false, "kind from client network", {.kind = "none", .family6 = true}, nothing, ""},
     {},
 };
 
@@ -76,6 +77,25 @@ static void test_defaults(void **state)
         assert_int_equal(o.port, 65535);
 }
 
+static void test_a_flood(void **state)
+{
+        char problem[OPTIONS_PROBLEM_MAX];
+        const struct verb *verb = NULL;
+        struct options o;
+
+        assert_int_equal(parse("flood 2001:db8::1 61440 --kind valid --from 2001:db8:1::/48 "
+                               "--client 4294967295",
+                               &verb, &o, problem),
+                         0);
+        assert_string_equal(o.address, "2001:db8::1");
+        assert_string_equal(o.kind, "valid");
+        assert_string_equal(o.from, "2001:db8:1::/48");
+        assert_int_equal(o.client, UINT32_MAX);
+        assert_int_equal(parse("flood 10.0.0.1 1", &verb, &o, problem), 0);
+        assert_string_equal(o.kind, "none");
+        assert_null(o.from);
+}
+
 static void test_what_is_wrong(void **state)
 {
         static const char *const lines[][2] = {
@@ -97,6 +117,14 @@ static void test_what_is_wrong(void **state)
             {"ask 10.0.0.1 80 --coun 1", "ask takes no \"--coun\""},
             {"ask 10.0.0.1 80 --path x", "--path: \"x\" is no path"},
             {"ask 10.0.0.1 80 -c", "ask takes no \"-c\""},
+            {"ask 10.0.0.1 80 --from 10.0.0.0/8", "ask takes no \"--from\""},
+            {"flood ::g 80", "\"::g\" is no address"},
+            {"flood ::1 80 --kind vali", "--kind: \"vali\" is no kind of flood"},
+            {"flood ::1 80 --from 10.0.0.1/8", "--from: \"10.0.0.1/8\" is no prefix of addresses"},
+            {"flood ::1 80 --client 4294967296",
+             "--client: \"4294967296\" is no number from 0 to 4294967295"},
+            {"flood ::1 80 --network 16777216",
+             "--network: \"16777216\" is no number from 0 to 16777215"},
         };
         char problem[OPTIONS_PROBLEM_MAX];
         const struct verb *verb;
@@ -113,6 +141,7 @@ int main(void)
         const struct CMUnitTest tests[] = {
             cmocka_unit_test(test_what_is_given),
             cmocka_unit_test(test_defaults),
+            cmocka_unit_test(test_a_flood),
             cmocka_unit_test(test_what_is_wrong),
         };
 

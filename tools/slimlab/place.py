@@ -76,7 +76,8 @@ def pick_cpus():
     return ours[0], ours[-1]
 
 
-def _end_with_us():
+def end_with_us():
+    """For preexec_fn: SIGKILL for the program when this one ends."""
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, ctypes.c_ulong(signal.SIGKILL), 0, 0, 0)
 
 
@@ -127,7 +128,7 @@ class Place:
             pipes.setdefault("stdin", subprocess.DEVNULL)
             pipes.setdefault("stdout", log)
             process = subprocess.Popen(self._command(name, argv, cpus), stderr=log, cwd=self.dir,
-                                       start_new_session=True, preexec_fn=_end_with_us, **pipes)
+                                       start_new_session=True, preexec_fn=end_with_us, **pipes)
         self.processes[name] = process
         return process
 
