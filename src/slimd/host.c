@@ -544,6 +544,7 @@ static int nat_update(const struct slimd *d, enum slim_family family)
         }
         fprintf(f, "%s }\n", n_prefixes ? " };" : "");
         publish_write_chains(d, family == SLIM_V6, f);
+        write_untracked(d, f);
         /* No other machine has a way to an overlay address past VXLAN, where it is known who sends,
          * and published ports. */
         fprintf(f,
@@ -555,7 +556,6 @@ static int nat_update(const struct slimd *d, enum slim_family family)
                 "  ct status dnat accept\n"
                 "  counter drop\n }\n",
                 d->underlay.ifindex, word);
-        write_untracked(d, f);
         fputs(" chain postrouting {\n"
               "  type nat hook postrouting priority srcnat; policy accept;\n",
               f);
