@@ -82,7 +82,7 @@ static int try_sock_diag(char *detail, size_t size)
         fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
         if (fd < 0 || listen(fd, 1) < 0)
                 return probe_say(detail, size, -errno, "cannot make a listener: %m");
-        r = sockdiag_tcp_each(1U << TCP_LISTEN, -1, each_socket, &seen);
+        r = sockdiag_tcp_each(-1, 1U << TCP_LISTEN, -1, each_socket, &seen);
         if (r < 0)
                 return probe_say(detail, size, r, "the kernel does not list sockets: %m");
         return seen == 1 ? 0 : probe_say(detail, size, -EIO, "%d sockets listed, not 1", seen);

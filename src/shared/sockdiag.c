@@ -148,14 +148,14 @@ static int dump_family(struct netlink *nl, uint8_t family, uint32_t states, int 
         return netlink_request_dump(nl, &req, read_socket, dump_reset, d);
 }
 
-int sockdiag_tcp_each(uint32_t states, int sockets_map,
+int sockdiag_tcp_each(int netns_fd, uint32_t states, int sockets_map,
                       int (*each)(const struct sockdiag_tcp *s, void *userdata), void *userdata)
 {
         _cleanup_(netlink_freep) struct netlink *nl = NULL;
         _cleanup_(dump_done) struct dump d = {0};
         int r;
 
-        r = netlink_open_protocol(NETLINK_SOCK_DIAG, -1, &nl);
+        r = netlink_open_protocol(NETLINK_SOCK_DIAG, netns_fd, &nl);
         if (r < 0)
                 return r;
         r = dump_family(nl, AF_INET, states, sockets_map, &d);
@@ -180,7 +180,7 @@ static void write_addr(uint8_t family, const union slim_addr *a, __be32 words[4]
                 memcpy(words, a->b, sizeof(a->b));
 }
 
-int sockdiag_tcp_destroy(const struct sockdiag_tcp *s)
+int sockdiag_tcp_destroy(int netns_fd, const struct sockdiag_tcp *s)
 {
         _cleanup_(netlink_freep) struct netlink *nl = NULL;
         struct inet_diag_req_v2 *diag;
@@ -189,7 +189,7 @@ int sockdiag_tcp_destroy(const struct sockdiag_tcp *s)
 
         if (s->family != AF_INET && s->family != AF_INET6)
                 return -EAFNOSUPPORT;
-        r = netlink_open_protocol(NETLINK_SOCK_DIAG, -1, &nl);
+        r = netlink_open_protocol(NETLINK_SOCK_DIAG, netns_fd, &nl);
         if (r < 0)
                 return r;
         diag = netlink_request_init(&req, SOCK_DESTROY, 0, sizeof(*diag));

@@ -25,11 +25,11 @@ struct sockdiag_tcp {
 
 /*
  * Calls `each` for every TCP socket, of both families, whose state is in the mask (1 << state), in
- * the caller's network namespace. Stops at the first non-zero answer and returns it. A dump that
- * the kernel interrupted is taken again before `each` is called. sockets_map: the SK_STORAGE map of
- * struct slim_socket that says what is a container's, or -1.
+ * the network namespace of netns_fd, or in the caller's own for -1. Stops at the first non-zero
+ * answer and returns it. A dump that the kernel interrupted is taken again before `each` is called.
+ * sockets_map: the SK_STORAGE map of struct slim_socket that says what is a container's, or -1.
  */
-int sockdiag_tcp_each(uint32_t states, int sockets_map,
+int sockdiag_tcp_each(int netns_fd, uint32_t states, int sockets_map,
                       int (*each)(const struct sockdiag_tcp *s, void *userdata), void *userdata);
 
 /*
@@ -37,4 +37,4 @@ int sockdiag_tcp_each(uint32_t states, int sockets_map,
  * finds listeners by address, one of several that listen on the same one. -EOPNOTSUPP: the kernel
  * has no CONFIG_INET_DIAG_DESTROY.
  */
-int sockdiag_tcp_destroy(const struct sockdiag_tcp *s);
+int sockdiag_tcp_destroy(int netns_fd, const struct sockdiag_tcp *s);

@@ -132,7 +132,7 @@ int api_connection_list(struct api_call *call)
         w.list = json_array();
         json_object_set_new(call->answer, "connections", w.list);
         /* Not TIME_WAIT and half-open ones: the kernel keeps no identity for them. */
-        r = sockdiag_tcp_each(~0U, datapath_map_fd(call->d->dp, DATAPATH_SOCKETS), add, &w);
+        r = sockdiag_tcp_each(-1, ~0U, datapath_map_fd(call->d->dp, DATAPATH_SOCKETS), add, &w);
         if (r < 0)
                 return api_fail(call, r, "cannot list sockets: %s", strerror(-r));
         return 0;

@@ -83,6 +83,11 @@ const struct endpoint *local_endpoint(const struct local *l)
         return &l->e;
 }
 
+int local_netns(const struct local *l)
+{
+        return l->netns_fd;
+}
+
 int local_limits_error(const struct local *l)
 {
         return l->limits_error;

@@ -49,6 +49,8 @@ struct local *local_find(const struct slimd *d, uint32_t id);
 uint32_t local_ifindex(const struct local *l);
 void local_describe(const struct local *l, json_t *endpoint);
 pid_t local_broker_pid(const struct local *l); /* 0: none at the moment */
+/* Its network namespace; stays the container's. */
+int local_netns(const struct local *l);
 /* The id of the cgroup where its broker's sockets are (what sock_diag calls a socket's cgroup). */
 uint64_t local_socket_cgroup(const struct local *l);
 struct local *local_next(const struct slimd *d, const struct local *l); /* NULL: the first */

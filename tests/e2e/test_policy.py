@@ -411,15 +411,43 @@ def test_a_socket_outlives_its_container(lab, world):
         assert e.value.errno in (errno.ECONNABORTED, errno.ECONNRESET)
 
 
-def test_encapsulated_flows_end(lab, world, apply):
-    """A plain container's connection is denied packet by packet, and its answers too."""
+@pytest.mark.parametrize("spec,ends", [
+    (("web", {"app": "web"}, "drop", "ingress"), [errno.ECONNRESET]),
+    (("client", {"app": "client"}, "drop", "egress"), [errno.ECONNABORTED])])
+def test_connections_of_plain_containers_end(lab, world, apply, spec, ends):
+    """At the end whose policy denies it; the other one hears of it. What is allowed goes on."""
     far, web = world["plainfar"], lab.ip("plainweb")
-    far.do(f"s = connect('{web}', 80); s.settimeout(1.5); s.sendall(b'x')")
-    assert far("s.recv(1)") == b"x"
-    apply(policy("web", {"app": "web"}, ingress=[{"from": app("stranger")}]))
-    far.do("s.sendall(b'x')")
-    with pytest.raises(OSError):
+    name, selector, deny, direction = spec
+    far.do(f"s = connect('{web}', 80); s.sendall(b'x'); other = connect('{web}', 81); other.sendall(b'y')")
+    assert far("s.recv(1)") == b"x" and far("other.recv(1)") == b"y"
+    key = {"ingress": "from", "egress": "to"}[direction]
+    rule = {key: app("client" if direction == "ingress" else "web"),
+            "ports": [{"protocol": "TCP", "port": 81}]}
+    apply(policy(name, selector, deny, **{direction: [rule]}))
+    with pytest.raises(OSError) as e:
         far("s.recv(1)")
+    assert e.value.errno in ends
+    far.do("other.sendall(b'z')")
+    assert far("other.recv(1)") == b"z"
+    far.do("s.close(); other.close()")
+
+
+def test_a_plain_server_that_listens_no_more(lab, world, apply):
+    """Who began cannot be told of its connection; it goes on while either could have."""
+    far, web = world["plainfar"], world["plainweb"]
+    web.do("once = listen('', 7000)")
+    far.do(f"s = connect('{lab.ip('plainweb')}', 7000)")
+    web.do("c, _ = once.accept(); once.close()")
+    apply(policy("web", {"app": "web"}, egress=[{"to": app("stranger")}], policyTypes=["Egress"]))
+    far.do("s.sendall(b'a')")
+    assert web("c.recv(1)") == b"a"
+    web.do("c.sendall(b'b')")
+    assert far("s.recv(1)") == b"b"
+    apply(policy("web", {"app": "web"}, ingress=[{"from": app("stranger")}], egress=[{"to": app("stranger")}]))
+    with pytest.raises(OSError) as e:
+        web("c.recv(1)")
+    assert e.value.errno == errno.ECONNABORTED
+    web.do("c.close()")
     far.do("s.close()")
 
 

@@ -73,7 +73,7 @@ static struct sockdiag_tcp find(int fd, uint32_t states)
 {
         struct search search = {.cookie = cookie_of(fd)};
 
-        assert_int_equal(sockdiag_tcp_each(states, -1, search_one, &search), 0);
+        assert_int_equal(sockdiag_tcp_each(-1, states, -1, search_one, &search), 0);
         assert_int_equal(search.n, 1);
         return search.found;
 }
@@ -82,7 +82,7 @@ static bool exists(int fd, uint32_t states)
 {
         struct search search = {.cookie = cookie_of(fd)};
 
-        assert_int_equal(sockdiag_tcp_each(states, -1, search_one, &search), 0);
+        assert_int_equal(sockdiag_tcp_each(-1, states, -1, search_one, &search), 0);
         return search.n > 0;
 }
 
@@ -90,7 +90,7 @@ static unsigned int count(uint32_t states)
 {
         struct search search = {0};
 
-        assert_int_equal(sockdiag_tcp_each(states, -1, search_one, &search), 0);
+        assert_int_equal(sockdiag_tcp_each(-1, states, -1, search_one, &search), 0);
         return search.seen;
 }
 
@@ -342,9 +342,9 @@ static void test_many(void **state)
                 assert_int_equal(find(fds[0][i], EVERY_STATE).local_port, local_port(fds[0][i]));
                 assert_int_equal(find(fds[1][i], EVERY_STATE).local_port, local_port(fds[1][i]));
         }
-        assert_int_equal(sockdiag_tcp_each(EVERY_STATE, -1, stop_at_third, &n), -EXDEV);
+        assert_int_equal(sockdiag_tcp_each(-1, EVERY_STATE, -1, stop_at_third, &n), -EXDEV);
         assert_int_equal(n, 3);
-        assert_int_equal(sockdiag_tcp_each(EVERY_STATE, -1, answer_seven, NULL), 7);
+        assert_int_equal(sockdiag_tcp_each(-1, EVERY_STATE, -1, answer_seven, NULL), 7);
         for (int i = 0; i < MANY; i++) {
                 close(fds[0][i]);
                 close(fds[1][i]);
@@ -374,22 +374,22 @@ static void check_destroy(int listen_family, const char *listen_at, int family, 
         /* Another socket with the same addresses is not meant. */
         other = s;
         other.cookie++;
-        assert_int_equal(sockdiag_tcp_destroy(&other), -ENOENT);
+        assert_int_equal(sockdiag_tcp_destroy(-1, &other), -ENOENT);
         exchange(client, server, 1);
 
-        assert_int_equal(sockdiag_tcp_destroy(&s), 0);
+        assert_int_equal(sockdiag_tcp_destroy(-1, &s), 0);
         assert_int_equal(recv(client, &c, 1, 0), -1);
         assert_int_equal(errno, ECONNRESET);
         assert_int_equal(recv(server, &c, 1, 0), -1);
         assert_int_equal(errno, ECONNABORTED);
-        assert_int_equal(sockdiag_tcp_destroy(&s), -ENOENT);
+        assert_int_equal(sockdiag_tcp_destroy(-1, &s), -ENOENT);
         assert_false(exists(server, EVERY_STATE));
 
         /* A listener too. */
         s = find(listener, EVERY_STATE);
-        assert_int_equal(sockdiag_tcp_destroy(&s), 0);
+        assert_int_equal(sockdiag_tcp_destroy(-1, &s), 0);
         assert_false(exists(listener, EVERY_STATE));
-        assert_int_equal(sockdiag_tcp_destroy(&s), -ENOENT);
+        assert_int_equal(sockdiag_tcp_destroy(-1, &s), -ENOENT);
         close(client);
         close(server);
         close(listener);
@@ -416,13 +416,13 @@ static void test_destroy_refused(void **state)
         pid_t pid;
 
         bad.family = AF_UNIX;
-        assert_int_equal(sockdiag_tcp_destroy(&bad), -EAFNOSUPPORT);
+        assert_int_equal(sockdiag_tcp_destroy(-1, &bad), -EAFNOSUPPORT);
         pid = fork();
         assert_true(pid >= 0);
         if (pid == 0) {
                 if (setgid(65534) < 0 || setuid(65534) < 0)
                         _exit(2);
-                _exit(sockdiag_tcp_destroy(&s) == -EPERM ? 0 : 1);
+                _exit(sockdiag_tcp_destroy(-1, &s) == -EPERM ? 0 : 1);
         }
         assert_int_equal(waitpid(pid, &status, 0), pid);
         assert_int_equal(status, 0);
