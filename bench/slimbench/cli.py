@@ -35,6 +35,7 @@ USAGE = """bench/bench VERB …
                            of Slim, and write the results there
       [--kinds LIST]       of quiet, none, random, truncated, valid, plain, vxlan, garbage and icmp (all)
       [--rate N]           packets a second (50000)
+      [--notrack]          with slimd's option of that name
       [--rounds N] [--seconds N] [--bin DIR]   as above (4, 2)
   report FILE [--dir DIR]  results as Markdown on standard output; with --dir, report.md and
                            charts there
@@ -79,6 +80,7 @@ def _parser():
     p.add_argument("--json", metavar="FILE", required=True)
     p.add_argument("--kinds", default=",".join(flood.KINDS))
     p.add_argument("--rate", type=between(1, 10000000), default=50000)
+    p.add_argument("--notrack", action="store_true")
     p.add_argument("--rounds", type=between(1, 1000), default=4)
     p.add_argument("--seconds", type=between(1, 3600), default=2)
     p.add_argument("--bin", metavar="DIR")
@@ -156,8 +158,8 @@ def _scale(args):
 def _flood(args):
     build = _prepare(args, ["bpftool", "nginx", "ss", "wrk"])
     _check_writable(args.json)
-    return _finish(flood.run(args.kinds, args.rounds, args.rate, workloads.Settings(args.seconds, build)),
-                   args.json)
+    return _finish(flood.run(args.kinds, args.rounds, args.rate, workloads.Settings(args.seconds, build),
+                             args.notrack), args.json)
 
 
 def _report(args):

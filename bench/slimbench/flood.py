@@ -256,8 +256,15 @@ def _described(kind, workload, samples):
     return described
 
 
-def run(kinds, rounds, rate, settings):
-    """All of it; the results. rate: packets a second."""
+def _restart(bed, *options):
+    """slimd of all hosts, with further options."""
+    for host in ("h1", "h2"):
+        for words in (("stop",), ("start", *options)):
+            places.run_lab(bed.state.id, "daemon", host, *words)
+
+
+def run(kinds, rounds, rate, settings, notrack=False):
+    """All of it; the results. rate: packets a second; notrack: as slimd has it."""
     if len(set(places.pick_cpus())) < 2:
         raise LabError("a flood is measured on two CPUs or more")
     workloads = [WORKLOADS[k] for k in WORKLOAD_KEYS]
@@ -265,6 +272,8 @@ def run(kinds, rounds, rate, settings):
     with contextlib.ExitStack() as stack:
         beds = {network: stack.enter_context(Bed([network], settings.build, prefix=prefix))
                 for network, prefix in (("host", BARE_PREFIX), ("slim", PREFIX))}
+        if notrack:
+            _restart(beds["slim"], "--", "--notrack")
         for network, bed in beds.items():
             _route(bed)
             progress(f"starting servers, {network}")

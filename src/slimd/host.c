@@ -502,7 +502,7 @@ void host_network_down(struct slimd *d, const struct network *n)
  * VXLAN itself: without this, whoever sends to its port, from addresses of his own making, fills
  * the table of flows (nf_conntrack_max), and a container's flows fill it twice.
  */
-static void write_untracked(const struct slimd *d, FILE *f)
+static void write_untracked_vxlan(const struct slimd *d, FILE *f)
 {
         fprintf(f,
                 " chain vxlan_in {\n"
@@ -512,6 +512,45 @@ static void write_untracked(const struct slimd *d, FILE *f)
                 "  type filter hook output priority raw; policy accept;\n"
                 "  oif %u udp dport %d notrack\n }\n",
                 d->underlay.ifindex, SLIM_VXLAN_PORT, d->underlay.ifindex, SLIM_VXLAN_PORT);
+}
+
+/*
+ * The same of TCP between swapped sockets (--notrack): what goes to a Slim port, and what a Slim
+ * port of a host of the cluster answers. An answer from elsewhere may be to a masqueraded
+ * connection that is tracked.
+ */
+static void write_untracked_tcp(const struct slimd *d, enum slim_family family, FILE *f)
+{
+        const char *word = family == SLIM_V4 ? "ip" : "ip6";
+        char ports[16];
+        unsigned int n = 0;
+
+        snprintf(ports, sizeof(ports), "%d-%d", SLIM_PORT_BASE,
+                 SLIM_PORT_BASE + SLIM_PORT_COUNT - 1);
+        fprintf(f, " set hosts { type %s;", family == SLIM_V4 ? "ipv4_addr" : "ipv6_addr");
+        for (struct host *h = d->model.hosts; h; h = h->hh.next) {
+                char addr[INADDR_TEXT_MAX];
+
+                if (!inaddr_is_none(&h->addr[family]))
+                        fprintf(f, "%s%s", n++ ? ", " : " elements = { ",
+                                inaddr_format(&h->addr[family], addr));
+        }
+        fprintf(f, "%s }\n", n ? " };" : "");
+        fprintf(f,
+                " chain slim_in {\n"
+                "  type filter hook prerouting priority raw; policy accept;\n"
+                "  iif lo tcp dport %s notrack\n"
+                "  iif lo tcp sport %s notrack\n"
+                "  iif %u tcp dport %s notrack\n"
+                "  iif %u tcp sport %s %s saddr @hosts notrack\n }\n",
+                ports, ports, d->underlay.ifindex, ports, d->underlay.ifindex, ports, word);
+        fprintf(f,
+                " chain slim_out {\n"
+                "  type filter hook output priority raw; policy accept;\n"
+                "  oif lo tcp dport %s notrack\n"
+                "  tcp dport %s %s daddr @hosts notrack\n"
+                "  tcp sport %s notrack\n }\n",
+                ports, ports, word, ports);
 }
 
 /*
@@ -544,7 +583,9 @@ static int nat_update(const struct slimd *d, enum slim_family family)
         }
         fprintf(f, "%s }\n", n_prefixes ? " };" : "");
         publish_write_chains(d, family == SLIM_V6, f);
-        write_untracked(d, f);
+        write_untracked_vxlan(d, f);
+        if (d->opt.notrack)
+                write_untracked_tcp(d, family, f);
         /* No other machine has a way to an overlay address past VXLAN, where it is known who sends,
          * and published ports. */
         fprintf(f,
@@ -564,6 +605,12 @@ static int nat_update(const struct slimd *d, enum slim_family family)
         if (!inaddr_is_none(&d->underlay_addr[family]))
                 fprintf(f, "  iifname \"slim*\" ct status dnat %s saddr @overlays snat to %s\n",
                         word, inaddr_format(&d->underlay_addr[family], underlay));
+        /* Not from a Slim port: the answer would not be known again. */
+        if (d->opt.notrack)
+                fprintf(f,
+                        "  meta l4proto tcp %s saddr @overlays %s daddr != @overlays masquerade to "
+                        ":1024-%d\n",
+                        word, word, SLIM_PORT_BASE - 1);
         fprintf(f, "  %s saddr @overlays %s daddr != @overlays masquerade\n }\n}\n", word, word);
         if (fclose(f) != 0)
                 return -ENOMEM;

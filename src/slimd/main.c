@@ -59,6 +59,9 @@ static void usage(FILE *to)
               "                     ones (default: 65536); for those that start from now on\n"
               "  --max-ports N      ports that a container may have bound (default: 32768)\n"
               "  --max-listeners N  sockets of a container that may listen (default: 8192)\n"
+              "  --notrack          do not have the kernel track TCP between containers: faster,\n"
+              "                     but a firewall that goes by states does not know it\n"
+              "                     (slimd(8))\n"
               "  --teardown         end this host's containers and remove all that slimd made\n"
               "  --verbose          say more\n"
               "  --help, --version\n",
@@ -96,7 +99,14 @@ static int parse_bound(const char *option, uint64_t min, uint64_t max, uint32_t 
 /* 0: go on. 1: done (help, version). 2 and a line: a usage error. */
 static int parse(int argc, char **argv, struct slimd_options *o, bool *teardown)
 {
-        enum { OPT_VERSION = 256, OPT_TEARDOWN, OPT_SOCKETS, OPT_PORTS, OPT_LISTENERS };
+        enum {
+                OPT_VERSION = 256,
+                OPT_TEARDOWN,
+                OPT_NOTRACK,
+                OPT_SOCKETS,
+                OPT_PORTS,
+                OPT_LISTENERS
+        };
         static const struct option options[] = {
             {"run-dir", required_argument, NULL, 'r'},
             {"bpf-dir", required_argument, NULL, 'b'},
@@ -110,6 +120,7 @@ static int parse(int argc, char **argv, struct slimd_options *o, bool *teardown)
             {"max-sockets", required_argument, NULL, OPT_SOCKETS},
             {"max-ports", required_argument, NULL, OPT_PORTS},
             {"max-listeners", required_argument, NULL, OPT_LISTENERS},
+            {"notrack", no_argument, NULL, OPT_NOTRACK},
             {"teardown", no_argument, NULL, OPT_TEARDOWN},
             {"verbose", no_argument, NULL, 'v'},
             {"help", no_argument, NULL, 'h'},
@@ -159,6 +170,9 @@ static int parse(int argc, char **argv, struct slimd_options *o, bool *teardown)
                 case OPT_LISTENERS:
                         if (parse_bound("--max-listeners", 1, UINT16_MAX, &o->max_listeners) < 0)
                                 return 2;
+                        break;
+                case OPT_NOTRACK:
+                        o->notrack = true;
                         break;
                 case OPT_TEARDOWN:
                         *teardown = true;

@@ -149,6 +149,9 @@ int mirror_settle(struct slimd *d)
         }
         if (r == 0 && d->loaded)
                 r = policy_taken_over(d);
+        if (d->hosts_moved && d->opt.notrack)
+                (void)host_nat_update(d);
+        d->hosts_moved = false;
         if (d->policy_moved)
                 revoke_soon(d);
         d->policy_moved = false;
@@ -340,12 +343,15 @@ static int apply_host(struct slimd *d, const char *name, const char *value)
         if (old && !value) {
                 forget_host(d, old);
                 model_drop_host(&d->model, old);
+                d->hosts_moved = true;
         }
         if (!value)
                 return 0;
         r = host_from_json(name, value, &h);
         if (r < 0)
                 return r;
+        if (!old || !addrs_equal(old->addr, h.addr))
+                d->hosts_moved = true;
         if (old && !addrs_equal(old->addr, h.addr))
                 forget_host(d, old);
         r = model_put_host(&d->model, &h, &old);

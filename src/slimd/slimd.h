@@ -36,6 +36,7 @@ struct slimd_options {
         const char *broker;
         const char *metrics;                            /* ADDR:PORT; NULL: none */
         uint32_t max_sockets, max_ports, max_listeners; /* of a container */
+        bool notrack; /* swapped sockets' packets are left out of connection tracking */
 };
 
 struct local;
@@ -74,6 +75,7 @@ struct slimd {
         int policy_error;           /* why the policy maps are not as they should be, or 0 */
         bool policy_moved;          /* open connections are to be looked at (revoke.h) */
         bool endpoints_pending;     /* of some, the entries in the maps are to be written */
+        bool hosts_moved;           /* the rules of nft that know hosts are to be written anew */
         bool loaded;                /* the maps have nothing that the store does not have */
 
         bool key_rotating;  /* there is a next one */

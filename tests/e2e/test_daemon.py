@@ -239,7 +239,8 @@ def test_help_and_version(host):
     done = host.call([str(SLIMD), "--help"])
     assert done.returncode == 0 and done.stderr == ""
     for option in ("--run-dir", "--bpf-dir", "--cgroup", "--host-cgroup", "--store", "--host-name", "--underlay",
-                   "--metrics", "--max-sockets", "--max-ports", "--max-listeners"):
+                   "--metrics", "--max-sockets", "--max-ports", "--max-listeners",
+                   "--notrack"):
         assert option in done.stdout
     done = host.call([str(SLIMD), "--version"])
     assert done.returncode == 0 and done.stdout.startswith("slimd ")
