@@ -337,6 +337,22 @@ static int take(int family, int flags)
 
 /* --- what programs call ----------------------------------------------------------------------- */
 
+/*
+ * A signal that comes before the broker has received a call ends it with EINTR, if its handler is
+ * without SA_RESTART (wait_for_completion_interruptible() in the kernel's seccomp.c). No program
+ * expects that of socket().
+ */
+static int ask_kernel(int domain, int type, int protocol)
+{
+        int r;
+
+        do
+                r = next_socket ? next_socket(domain, type, protocol)
+                                : result(call(SYS_socket, domain, type, protocol, 0));
+        while (r < 0 && errno == EINTR);
+        return r;
+}
+
 PUBLIC int socket(int domain, int type, int protocol)
 {
         int fd;
@@ -348,9 +364,7 @@ PUBLIC int socket(int domain, int type, int protocol)
                 if (fd >= 0)
                         return fd;
         }
-        if (next_socket)
-                return next_socket(domain, type, protocol);
-        return result(call(SYS_socket, domain, type, protocol, 0));
+        return ask_kernel(domain, type, protocol);
 }
 
 PUBLIC int unshare(int flags)

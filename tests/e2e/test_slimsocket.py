@@ -602,3 +602,27 @@ def test_a_queue_in_another_container(lab, c):
         assert c(f"connect_error('{lab.ip(c.name)}', 7777)") == "connected"
         assert c(f"connect_error('{lab.ip('taker')}', 7777)") == "ECONNREFUSED"
     os.unlink(place)
+
+
+# Many more sockets at once than there are made ahead, with a signal every 0.2 ms whose handler does not restart calls.
+SIGNALS = """
+import ctypes, errno, json, os, signal, socket
+libc = ctypes.CDLL(None, use_errno=True)
+came = []
+signal.signal(signal.SIGALRM, lambda *a: came.append(1))
+signal.setitimer(signal.ITIMER_REAL, 0.0002, 0.0002)
+wrong, made = [], 0
+for _ in range(10):
+    fds = [libc.socket(socket.AF_INET, socket.SOCK_STREAM, 0) for _ in range(300)]
+    wrong += [ctypes.get_errno() for fd in fds if fd < 0]
+    made += len(fds)
+    for fd in fds:
+        os.close(fd)
+signal.setitimer(signal.ITIMER_REAL, 0)
+print(json.dumps([made, wrong, len(came)]))
+"""
+
+
+def test_no_socket_fails_by_a_signal(lab):
+    made, wrong, came = lab.python("h1", "signals", SIGNALS)
+    assert made == 3000 and wrong == [] and came > 20
