@@ -457,8 +457,10 @@ static int detach_tc(uint32_t ifindex, enum bpf_tc_attach_point point, uint32_t 
 {
         DECLARE_LIBBPF_OPTS(bpf_tc_hook, hook, .ifindex = (int)ifindex, .attach_point = point);
         DECLARE_LIBBPF_OPTS(bpf_tc_opts, opts, .handle = TC_HANDLE, .priority = priority);
-        int r = bpf_tc_detach(&hook, &opts);
+        int r;
 
+        libbpf_set_print(libbpf_log); /* it has much to say of a filter that is not there */
+        r = bpf_tc_detach(&hook, &opts);
         return r == -ENOENT || r == -EINVAL ? 0 : r; /* EINVAL: no clsact at all */
 }
 

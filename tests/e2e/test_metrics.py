@@ -148,7 +148,7 @@ def test_what_it_says(lab, h1):
     assert {k: entries[k] for k in status["maps"]} == status["maps"]
     assert entries["devices"] == 2 and entries["listeners"] == entries["ports"] == 1
     assert all(entries[k] <= room[k] for k in entries)
-    assert (room["ports"], room["policy_rules"]) == (65536, 1048576)
+    assert (room["ports"], room["policy_rules"]) == (262144, 1048576)
 
 
 def test_counters_go_on(lab, h1):

@@ -126,6 +126,11 @@ def is_free(h1, port, kind="socket.SOCK_STREAM"):
     return h1(f"bind_error_of({port}, {kind})") == "bound"
 
 
+def forget_time_wait(lab, port):
+    """What is left of the connections of other tests, for a minute otherwise."""
+    lab.host("h1", "ss", "-K", "state", "time-wait", "sport", "=", f":{port}")
+
+
 @pytest.fixture(scope="module", autouse=True)
 def bind_error_of(h1):
     h1.do("""
@@ -469,6 +474,7 @@ def test_the_port_is_nobody_elses(lab, h1, outside):
             lab.host("h1", "sysctl", "-qw", f"net.ipv4.ip_local_port_range={' '.join(old)}")
             outside.do("l.close()")
     # TIME_WAIT of h1's own client may be at 8081, nothing at 8080.
+    forget_time_wait(lab, 8080)
     wait_until(lambda: is_free(h1, 8080) and is_free(h1, 8080, "socket.SOCK_DGRAM"), "8080 to be free")
 
 
@@ -563,6 +569,7 @@ def test_a_port_lost_to_another_is_given_up(lab, h1, outside):
         pid = broker_of(lab, "web")
         lab.verb("daemon", "h1", "kill")
         os.kill(pid, signal.SIGKILL)
+        forget_time_wait(lab, 8080)
         wait_until(lambda: is_free(h1, 8080), "8080 to be free")
         h1.do("t = listen('0.0.0.0', 8080, options=[(socket.SOL_SOCKET, socket.SO_REUSEADDR)])")
         lab.verb("daemon", "h1", "start")
