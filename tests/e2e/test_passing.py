@@ -36,13 +36,15 @@ def place(lab, request):
 class Shell:
     """A container whose first process runs the commands that it is given, one after another."""
 
-    # Descriptor 3 is open for writing as well, so that the pipe has no end.
-    LOOP = 'exec 3<>"$1"; while read -r line <&3; do ( eval "$line" ) >"$2.new" 2>&1 3>&-; ' \
-           'echo " $?" >>"$2.new"; mv "$2.new" "$2"; done'
+    # Descriptor 3 is open for writing as well, so that the pipe has no end. What a command leaves running
+    # may still write to its output, which is a new file each time and not the one that has the status.
+    LOOP = 'exec 3<>"$1"; while read -r line <&3; do rm -f "$2.out"; ( eval "$line" ) >"$2.out" 2>&1 3>&-; ' \
+           'echo "$?" >"$2.new"; mv "$2.new" "$2"; done'
 
     def __init__(self, lab, host, name, place):
         self.name, self.address = name, lab.ip(name)
         self.commands, self.answer = place / f"{name}.commands", place / f"{name}.answer"
+        self.output = place / f"{name}.answer.out"
         self._lab, self._host = lab, host
 
     def __call__(self, *argv):
@@ -55,8 +57,8 @@ class Shell:
             wait_until(self.answer.exists, f"{self.name} to run {argv[0]}")
         finally:
             os.close(fd)
-        output, status = self.answer.read_text().rsplit(" ", 1)
-        assert status == "0\n", f"{argv}: {output}"
+        output = self.output.read_text()
+        assert self.answer.read_text() == "0\n", f"{argv}: {output}"
         return output
 
     def wait_listening(self, port):
