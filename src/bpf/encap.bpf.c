@@ -115,7 +115,6 @@ static __always_inline int to_stack(struct __sk_buff *skb, const struct packet *
  */
 static __always_inline bool is_for_swapped(struct __sk_buff *skb, const struct packet *p)
 {
-        struct bpf_sock_tuple tuple = {};
         struct {
                 __be16 source, dest;
         } ports;
@@ -124,19 +123,7 @@ static __always_inline bool is_for_swapped(struct __sk_buff *skb, const struct p
         if (p->protocol != IPPROTO_TCP || !p->whole ||
             packet_load(skb, p->transport, &ports, sizeof(ports)) < 0)
                 return false;
-        if (addr_is_v4(&p->to)) {
-                tuple.ipv4.saddr = p->from.w[3];
-                tuple.ipv4.daddr = p->to.w[3];
-                tuple.ipv4.sport = ports.source;
-                tuple.ipv4.dport = ports.dest;
-                sk = bpf_skc_lookup_tcp(skb, &tuple, sizeof(tuple.ipv4), BPF_F_CURRENT_NETNS, 0);
-        } else {
-                __builtin_memcpy(tuple.ipv6.saddr, &p->from, sizeof(p->from));
-                __builtin_memcpy(tuple.ipv6.daddr, &p->to, sizeof(p->to));
-                tuple.ipv6.sport = ports.source;
-                tuple.ipv6.dport = ports.dest;
-                sk = bpf_skc_lookup_tcp(skb, &tuple, sizeof(tuple.ipv6), BPF_F_CURRENT_NETNS, 0);
-        }
+        sk = packet_socket(skb, p, ports.source, ports.dest);
         if (!sk)
                 return false;
         bpf_sk_release(sk);

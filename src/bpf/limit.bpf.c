@@ -52,7 +52,6 @@ int slim_limit_out(struct __sk_buff *skb)
 /* Of the socket that a TCP packet is for, if it has a connection. */
 static __always_inline const struct slim_limit *limit_of_receiver(struct __sk_buff *skb)
 {
-        struct bpf_sock_tuple tuple = {};
         const struct slim_limit *l;
         struct packet p = {};
         struct bpf_sock *sk;
@@ -61,19 +60,7 @@ static __always_inline const struct slim_limit *limit_of_receiver(struct __sk_bu
         if (packet_read(skb, &p) != SLIM_REASON_NONE || p.protocol != IPPROTO_TCP || !p.whole ||
             packet_load(skb, p.transport, &th, sizeof(th)) < 0 || th.syn)
                 return 0;
-        if (addr_is_v4(&p.to)) {
-                tuple.ipv4.saddr = p.from.w[3];
-                tuple.ipv4.daddr = p.to.w[3];
-                tuple.ipv4.sport = th.source;
-                tuple.ipv4.dport = th.dest;
-                sk = bpf_skc_lookup_tcp(skb, &tuple, sizeof(tuple.ipv4), BPF_F_CURRENT_NETNS, 0);
-        } else {
-                __builtin_memcpy(tuple.ipv6.saddr, &p.from, sizeof(p.from));
-                __builtin_memcpy(tuple.ipv6.daddr, &p.to, sizeof(p.to));
-                tuple.ipv6.sport = th.source;
-                tuple.ipv6.dport = th.dest;
-                sk = bpf_skc_lookup_tcp(skb, &tuple, sizeof(tuple.ipv6), BPF_F_CURRENT_NETNS, 0);
-        }
+        sk = packet_socket(skb, &p, th.source, th.dest);
         if (!sk)
                 return 0;
         l = limit_of_socket(sk);

@@ -5,9 +5,9 @@
  *
  * The limiter is a veth pair of the host's own with an HTB qdisc on its near end, in which each
  * limited direction of each endpoint has a class. A program that sees a packet which is limited
- * redirects it there; when its class lets it go, the program at the far end (limit.bpf.c, and
- * encap.bpf.c for the encapsulated path) has it go on where it was. The packet keeps its socket on
- * the way, so that TCP does not send more than waits already (TCP small queues).
+ * redirects it there; when its class lets it go, the program at the far end (limit.bpf.c) has it go
+ * on where it was. The packet keeps its socket on the way, so that TCP does not send more than
+ * waits already (TCP small queues).
  */
 #include "packet.h"
 

@@ -6,6 +6,7 @@
  *
  *   packet_load()   reads bytes, from the network header on
  *   packet_read()   IPv4 or IPv6, or the reason why it cannot be told what the packet is
+ *   packet_socket() the socket of this namespace that a TCP packet is for
  *
  * IPv6 may have extension headers in front of the transport header (RFC 8200, section 4). They are
  * walked: hop-by-hop options (first only), destination options, a routing header that has no
@@ -186,4 +187,28 @@ __weak __noinline int packet_read(struct __sk_buff *skb, struct packet *p)
                 return packet_walk6(skb, &ip, p);
         }
         return SLIM_REASON_ENCAP_BAD_PACKET;
+}
+
+/*
+ * Of a TCP packet that is no fragment, with the ports of its header: the lookup is the one that the
+ * stack would do, with steer.bpf.c in it: a connection, or a listener of the packet's own
+ * destination. The caller releases it. NULL: nobody's.
+ */
+static __always_inline struct bpf_sock *packet_socket(struct __sk_buff *skb, const struct packet *p,
+                                                      __be16 source, __be16 dest)
+{
+        struct bpf_sock_tuple tuple = {};
+
+        if (addr_is_v4(&p->to)) {
+                tuple.ipv4.saddr = p->from.w[3];
+                tuple.ipv4.daddr = p->to.w[3];
+                tuple.ipv4.sport = source;
+                tuple.ipv4.dport = dest;
+                return bpf_skc_lookup_tcp(skb, &tuple, sizeof(tuple.ipv4), BPF_F_CURRENT_NETNS, 0);
+        }
+        __builtin_memcpy(tuple.ipv6.saddr, &p->from, sizeof(p->from));
+        __builtin_memcpy(tuple.ipv6.daddr, &p->to, sizeof(p->to));
+        tuple.ipv6.sport = source;
+        tuple.ipv6.dport = dest;
+        return bpf_skc_lookup_tcp(skb, &tuple, sizeof(tuple.ipv6), BPF_F_CURRENT_NETNS, 0);
 }

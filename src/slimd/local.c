@@ -430,17 +430,18 @@ void local_take_changes(struct slimd *d, const struct endpoint *e)
         int r;
 
         if (!l || ((l->e.labels == e->labels || json_equal(l->e.labels, e->labels)) &&
-                   limits_equal(&l->e.limits, &e->limits)))
+                   limits_equal(&l->e.limits, &e->limits) && l->limits_error == 0))
                 return;
         json_decref(l->e.labels);
         l->e.labels = e->labels ? json_incref(e->labels) : NULL;
         /* Before its devices are there, which is when the store has it first, bring_up() does it.
          */
-        if (l->ifindex && !limits_equal(&l->e.limits, &e->limits))
+        if (l->ifindex && (!limits_equal(&l->e.limits, &e->limits) || l->limits_error < 0)) {
                 l->limits_error = limit_set(d, l->id, &e->limits);
-        if (l->limits_error < 0)
-                log_error_errno(l->limits_error, "endpoint %s: cannot change its limits: %m",
-                                l->e.name);
+                if (l->limits_error < 0)
+                        log_error_errno(l->limits_error,
+                                        "endpoint %s: cannot change its limits: %m", l->e.name);
+        }
         l->e.limits = e->limits;
         r = state_save(l);
         if (r < 0)
