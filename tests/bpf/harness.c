@@ -209,6 +209,18 @@ size_t packet_tcp(const struct packet *p)
         return ETH_HLEN + ip_len(p);
 }
 
+struct packet packet_between(const char *from, const char *to)
+{
+        return (struct packet){
+            .from = harness_addr(from),
+            .to = harness_addr(to),
+            .from_port = 4711,
+            .to_port = 53,
+            .protocol = IPPROTO_UDP,
+            .payload = 32,
+        };
+}
+
 size_t packet_build(const struct packet *p, uint8_t *ret)
 {
         size_t options = (p->options_len + 3) / 4 * 4;

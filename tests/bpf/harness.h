@@ -84,6 +84,8 @@ struct packet {
         size_t payload; /* bytes of data */
 };
 
+/* A datagram of 32 bytes. */
+struct packet packet_between(const char *from, const char *to);
 /* Ethernet, IP and TCP headers and the payload, into PACKET_MAX bytes; returns their length. */
 size_t packet_build(const struct packet *p, uint8_t *ret);
 /* Where the TCP header begins in it. */

@@ -200,18 +200,6 @@ static int setup(void **state)
         return 0;
 }
 
-static struct packet between(const char *from, const char *to)
-{
-        return (struct packet){
-            .from = harness_addr(from),
-            .to = harness_addr(to),
-            .from_port = 4711,
-            .to_port = 53,
-            .protocol = IPPROTO_UDP,
-            .payload = 32,
-        };
-}
-
 /* --- verdicts: from a container --------------------------------------------------------------- */
 
 static int from_container(const struct packet *p, uint32_t ifindex)
@@ -238,22 +226,22 @@ static void test_container_routes(void **state)
 {
         struct packet p;
 
-        p = between("10.1.0.5", "10.1.0.6");
+        p = packet_between("10.1.0.5", "10.1.0.6");
         container_goes(&p, if_a, TC_ACT_REDIRECT);
-        p = between("10.1.0.6", "10.1.0.5");
+        p = packet_between("10.1.0.6", "10.1.0.5");
         container_goes(&p, if_b, TC_ACT_REDIRECT);
-        p = between("10.1.0.5", "10.1.0.7");
+        p = packet_between("10.1.0.5", "10.1.0.7");
         container_goes(&p, if_a, TC_ACT_REDIRECT);
         /* Nobody's, another network's, not an overlay's: up to the host's stack. */
-        p = between("10.1.0.5", "10.1.0.99");
+        p = packet_between("10.1.0.5", "10.1.0.99");
         container_goes(&p, if_a, TC_ACT_OK);
-        p = between("10.1.0.5", "10.1.0.8");
+        p = packet_between("10.1.0.5", "10.1.0.8");
         container_goes(&p, if_a, TC_ACT_OK);
-        p = between("10.1.0.5", "198.51.100.1");
+        p = packet_between("10.1.0.5", "198.51.100.1");
         container_goes(&p, if_a, TC_ACT_OK);
-        p = between("10.1.0.5", "255.255.255.255");
+        p = packet_between("10.1.0.5", "255.255.255.255");
         container_goes(&p, if_a, TC_ACT_OK);
-        p = between("10.1.0.5", "127.0.0.1");
+        p = packet_between("10.1.0.5", "127.0.0.1");
         container_goes(&p, if_a, TC_ACT_OK);
 }
 
@@ -264,7 +252,7 @@ static void test_container_vxlan(void **state)
         struct packet p;
 
         for (size_t i = 0; i < ARRAY_SIZE(out); i++) {
-                p = between("10.1.0.5", out[i]);
+                p = packet_between("10.1.0.5", out[i]);
                 container_goes(&p, if_a, TC_ACT_OK);
                 p.to_port = SLIM_VXLAN_PORT;
                 container_drop(&p, if_a, SLIM_REASON_ENCAP_FORGED);
@@ -281,7 +269,7 @@ static void test_container_vxlan(void **state)
                 p.protocol = IPPROTO_TCP;
                 container_goes(&p, if_a, TC_ACT_OK);
         }
-        p = between("10.1.0.5", "10.1.0.7");
+        p = packet_between("10.1.0.5", "10.1.0.7");
         p.to_port = SLIM_VXLAN_PORT;
         container_goes(&p, if_a, TC_ACT_REDIRECT);
 }
@@ -290,7 +278,7 @@ static void test_container_vxlan(void **state)
 static void test_container_protocols(void **state)
 {
         for (unsigned int i = 1; i < 256; i++) {
-                struct packet p = between("10.1.0.5", "10.1.0.6");
+                struct packet p = packet_between("10.1.0.5", "10.1.0.6");
 
                 p.protocol = (uint8_t)i;
                 p.fragment = (uint16_t)(i * 111 & 0x3fff);
@@ -301,7 +289,7 @@ static void test_container_protocols(void **state)
 
 static void test_container_unknown_device(void **state)
 {
-        struct packet p = between("10.1.0.5", "10.1.0.6");
+        struct packet p = packet_between("10.1.0.5", "10.1.0.6");
 
         container_drop(&p, if_under, SLIM_REASON_ENCAP_NO_ENDPOINT);
         container_drop(&p, 0, SLIM_REASON_ENCAP_NO_ENDPOINT);
@@ -318,27 +306,28 @@ static void test_container_spoofed(void **state)
         struct packet p;
 
         for (unsigned int bit = 0; bit < 32; bit++) {
-                p = between("10.1.0.5", "10.1.0.6");
+                p = packet_between("10.1.0.5", "10.1.0.6");
                 p.from.b[12 + bit / 8] ^= (uint8_t)(1U << bit % 8);
                 container_drop(&p, if_a, SLIM_REASON_ENCAP_SPOOFED);
         }
         for (size_t i = 0; i < ARRAY_SIZE(others); i++) {
-                p = between(others[i], "10.1.0.7");
+                p = packet_between(others[i], "10.1.0.7");
                 container_drop(&p, if_a, SLIM_REASON_ENCAP_SPOOFED);
-                p = between(others[i], "198.51.100.1");
+                p = packet_between(others[i], "198.51.100.1");
                 container_drop(&p, if_a, SLIM_REASON_ENCAP_SPOOFED);
         }
         /* A device of an IPv6 address has no IPv4 one, though four of its bytes look alike. */
         harness_addrs(six.addr, "fd00::a01:5");
         harness_put(skel->maps.devices, &if_a, &six);
-        p = between("10.1.0.5", "10.1.0.6");
+        p = packet_between("10.1.0.5", "10.1.0.6");
         container_drop(&p, if_a, SLIM_REASON_ENCAP_SPOOFED);
 }
 
 static void test_container_bad_packet(void **state)
 {
         static const uint16_t types[] = {ETH_P_ARP, ETH_P_8021Q, ETH_P_MPLS_UC, 0x9000};
-        struct packet p = between("10.1.0.5", "10.1.0.6"), six = between("fd00::5", "fd00::6");
+        struct packet p = packet_between("10.1.0.5", "10.1.0.6"),
+                      six = packet_between("fd00::5", "fd00::6");
         uint8_t data[PACKET_MAX];
 
         for (size_t i = 0; i < ARRAY_SIZE(types); i++) {
@@ -391,10 +380,10 @@ static void vxlan_goes(const struct packet *p, uint32_t vni, const char *remote)
 
 static void test_vxlan_good(void **state)
 {
-        struct packet p = between("10.1.0.7", "10.1.0.5");
+        struct packet p = packet_between("10.1.0.7", "10.1.0.5");
 
         vxlan_goes(&p, NETWORK, "192.0.2.9");
-        p = between("10.1.0.7", "10.1.0.6");
+        p = packet_between("10.1.0.7", "10.1.0.6");
         vxlan_goes(&p, NETWORK, "192.0.2.9");
         for (unsigned int i = 1; i < 256; i++) {
                 p.protocol = (uint8_t)i;
@@ -404,7 +393,8 @@ static void test_vxlan_good(void **state)
 
 static void test_vxlan_bad_packet(void **state)
 {
-        struct packet p = between("10.1.0.7", "10.1.0.5"), six = between("fd00::7", "fd00::5");
+        struct packet p = packet_between("10.1.0.7", "10.1.0.5"),
+                      six = packet_between("fd00::7", "fd00::5");
         uint8_t data[PACKET_MAX];
         size_t len;
 
@@ -433,7 +423,7 @@ static void test_vxlan_unknown_host(void **state)
 {
         static const char *const others[] = {"192.0.2.7", "0.0.0.0", "127.0.0.1", "10.1.0.7",
                                              "9.2.0.192"};
-        struct packet p = between("10.1.0.7", "10.1.0.5");
+        struct packet p = packet_between("10.1.0.7", "10.1.0.5");
         union slim_addr gone = harness_addr("192.0.2.9");
 
         for (size_t i = 0; i < ARRAY_SIZE(others); i++)
@@ -445,18 +435,18 @@ static void test_vxlan_unknown_host(void **state)
 /* A host speaks for its own endpoints, and for those in the network that it names. */
 static void test_vxlan_spoofed(void **state)
 {
-        struct packet p = between("10.1.0.7", "10.1.0.5");
+        struct packet p = packet_between("10.1.0.7", "10.1.0.5");
 
         vxlan_drop(&p, NETWORK, "192.0.2.10", SLIM_REASON_ENCAP_SPOOFED);
         vxlan_drop(&p, NETWORK, "192.0.2.8", SLIM_REASON_ENCAP_SPOOFED);
         vxlan_drop(&p, OTHER_NETWORK, "192.0.2.9", SLIM_REASON_ENCAP_SPOOFED);
         vxlan_drop(&p, 0, "192.0.2.9", SLIM_REASON_ENCAP_SPOOFED);
         vxlan_drop(&p, NETWORK | 0x800000, "192.0.2.9", SLIM_REASON_ENCAP_SPOOFED);
-        p = between("10.1.0.6", "10.1.0.5"); /* one of ours */
+        p = packet_between("10.1.0.6", "10.1.0.5"); /* one of ours */
         vxlan_drop(&p, NETWORK, "192.0.2.9", SLIM_REASON_ENCAP_SPOOFED);
-        p = between("10.1.0.99", "10.1.0.5"); /* nobody's */
+        p = packet_between("10.1.0.99", "10.1.0.5"); /* nobody's */
         vxlan_drop(&p, NETWORK, "192.0.2.9", SLIM_REASON_ENCAP_SPOOFED);
-        p = between("198.51.100.1", "10.1.0.5");
+        p = packet_between("198.51.100.1", "10.1.0.5");
         vxlan_drop(&p, NETWORK, "192.0.2.9", SLIM_REASON_ENCAP_SPOOFED);
 }
 
@@ -468,11 +458,11 @@ static void test_vxlan_no_endpoint(void **state)
         struct packet p;
 
         for (size_t i = 0; i < ARRAY_SIZE(others); i++) {
-                p = between("10.1.0.7", others[i]);
+                p = packet_between("10.1.0.7", others[i]);
                 vxlan_drop(&p, NETWORK, "192.0.2.9", SLIM_REASON_ENCAP_NO_ENDPOINT);
         }
         /* The same address in another network is another endpoint. */
-        p = between("10.1.0.8", "10.1.0.5");
+        p = packet_between("10.1.0.8", "10.1.0.5");
         vxlan_drop(&p, OTHER_NETWORK, "192.0.2.9", SLIM_REASON_ENCAP_NO_ENDPOINT);
 }
 
@@ -484,13 +474,13 @@ static void test_to_the_host(void **state)
             .network = NETWORK,
             .flags = SLIM_ENDPOINT_LOCAL | SLIM_ENDPOINT_HOST,
         };
-        struct packet p = between("10.1.0.5", "10.1.0.1");
+        struct packet p = packet_between("10.1.0.5", "10.1.0.1");
 
         harness_addrs(self.addr, "10.1.0.1");
         harness_addrs(self.host, "192.0.2.8");
         harness_endpoint(skel, &self);
         container_goes(&p, if_a, TC_ACT_OK);
-        p = between("10.1.0.7", "10.1.0.1");
+        p = packet_between("10.1.0.7", "10.1.0.1");
         assert_int_equal(from_vxlan(&p, NETWORK, "192.0.2.9"), TC_ACT_OK);
         harness_counted(skel, SLIM_REASON_NONE);
 }
@@ -513,7 +503,8 @@ static void test_to_vxlan(void **state)
                                               "198.51.100.1", "192.0.2.8", "0.0.0.0"},
                                  *const nowhere[] = {"10.1.0.5", "10.1.0.6", "10.1.0.8",
                                                      "10.1.0.99", "198.51.100.1"};
-        struct packet p = between("10.1.0.5", "10.1.0.7"), six = between("fd00::5", "fd00::7");
+        struct packet p = packet_between("10.1.0.5", "10.1.0.7"),
+                      six = packet_between("fd00::5", "fd00::7");
 
         to_vxlan(&p, TC_ACT_SHOT, SLIM_REASON_ENCAP_SPOOFED); /* of no network */
         prefix("10.1.0.0", 96 + 16, OTHER_NETWORK);
@@ -527,20 +518,20 @@ static void test_to_vxlan(void **state)
         }
         /* From who is not here, and to who is, or is nobody. */
         for (size_t i = 0; i < ARRAY_SIZE(sources); i++) {
-                p = between(sources[i], "10.1.0.7");
+                p = packet_between(sources[i], "10.1.0.7");
                 to_vxlan(&p, TC_ACT_SHOT, SLIM_REASON_ENCAP_SPOOFED);
         }
         for (size_t i = 0; i < ARRAY_SIZE(nowhere); i++) {
-                p = between("10.1.0.5", nowhere[i]);
+                p = packet_between("10.1.0.5", nowhere[i]);
                 to_vxlan(&p, TC_ACT_SHOT, SLIM_REASON_ENCAP_NO_ENDPOINT);
         }
         to_vxlan(&six, TC_ACT_SHOT, SLIM_REASON_ENCAP_SPOOFED);
-        p = between("10.1.0.5", "10.1.0.7");
+        p = packet_between("10.1.0.5", "10.1.0.7");
         p.ethertype = ETH_P_ARP;
         to_vxlan(&p, TC_ACT_SHOT, SLIM_REASON_ENCAP_BAD_PACKET);
         /* An endpoint whose host has IPv6 alone, which this one has not. */
         endpoint(6, NETWORK, "10.1.0.9", "fd00::9", 0);
-        p = between("10.1.0.5", "10.1.0.9");
+        p = packet_between("10.1.0.5", "10.1.0.9");
         to_vxlan(&p, TC_ACT_SHOT, SLIM_REASON_ENCAP_NO_WAY);
 }
 
@@ -603,7 +594,7 @@ static size_t between_macs(const struct packet *p, const uint8_t to[6], uint8_t 
 static void test_live_local(void **state)
 {
         _cleanup_close_ int a = packet_socket("in-a"), b = packet_socket("in-b");
-        struct packet p = between("10.1.0.5", "10.1.0.6");
+        struct packet p = packet_between("10.1.0.5", "10.1.0.6");
         uint8_t sent[PACKET_MAX], got[PACKET_MAX];
         size_t len = between_macs(&p, mac_near, sent);
 
@@ -617,7 +608,7 @@ static void test_live_local(void **state)
 static void test_live_encap(void **state)
 {
         _cleanup_close_ int a = packet_socket("in-a"), wire = packet_socket("wire");
-        struct packet p = between("10.1.0.5", "10.1.0.7");
+        struct packet p = packet_between("10.1.0.5", "10.1.0.7");
         static const uint8_t self[] = {192, 0, 2, 8}, far[] = {192, 0, 2, 9},
                              vxlan[] = {8, 0, 0, 0, 0, 0, NETWORK, 0};
         uint8_t sent[PACKET_MAX], got[PACKET_MAX];
@@ -677,7 +668,7 @@ static void send_vxlan(int wire, const char *from_host, uint32_t vni, const stru
 static void test_live_decap(void **state)
 {
         _cleanup_close_ int b = packet_socket("in-b"), wire = packet_socket("wire");
-        struct packet good = between("10.1.0.7", "10.1.0.6"), bad = good;
+        struct packet good = packet_between("10.1.0.7", "10.1.0.6"), bad = good;
         uint8_t want[PACKET_MAX], got[PACKET_MAX];
         size_t len = packet_build(&good, want);
 

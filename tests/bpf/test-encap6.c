@@ -107,18 +107,6 @@ static int setup(void **state)
         return 0;
 }
 
-static struct packet between(const char *from, const char *to)
-{
-        return (struct packet){
-            .from = harness_addr(from),
-            .to = harness_addr(to),
-            .from_port = 4711,
-            .to_port = 53,
-            .protocol = UDP,
-            .payload = 32,
-        };
-}
-
 /* --- one packet, one verdict ------------------------------------------------------------------ */
 
 static void from_container(const struct packet *p, int verdict, enum slim_reason reason)
@@ -178,21 +166,21 @@ static void test_container_routes(void **state)
 {
         struct packet p;
 
-        p = between("fd00::5", "fd00::6");
+        p = packet_between("fd00::5", "fd00::6");
         from_container(&p, TC_ACT_REDIRECT, SLIM_REASON_NONE);
-        p = between("fd00::5", "fd00::7");
+        p = packet_between("fd00::5", "fd00::7");
         from_container(&p, TC_ACT_REDIRECT, SLIM_REASON_NONE);
         /* Nobody's, and another network's: up, and counted. Outside: up. */
-        p = between("fd00::5", "fd00::99");
+        p = packet_between("fd00::5", "fd00::99");
         from_container(&p, TC_ACT_OK, SLIM_REASON_ENCAP_NO_ENDPOINT);
-        p = between("fd00::5", "fd01::8");
+        p = packet_between("fd00::5", "fd01::8");
         from_container(&p, TC_ACT_OK, SLIM_REASON_ENCAP_NO_ENDPOINT);
-        p = between("fd00::5", "2001:db8::1");
+        p = packet_between("fd00::5", "2001:db8::1");
         from_container(&p, TC_ACT_OK, SLIM_REASON_NONE);
-        p = between("fd00::5", "::1");
+        p = packet_between("fd00::5", "::1");
         from_container(&p, TC_ACT_OK, SLIM_REASON_NONE);
         /* But for what another host's VXLAN device would take for this host's. */
-        p = between("fd00::5", "2001:db8::9");
+        p = packet_between("fd00::5", "2001:db8::9");
         from_container(&p, TC_ACT_OK, SLIM_REASON_NONE);
         p.to_port = SLIM_VXLAN_PORT;
         from_container(&p, TC_ACT_SHOT, SLIM_REASON_ENCAP_FORGED);
@@ -207,7 +195,7 @@ static void test_last_hop(void **state)
         } cases[] = {{"fd00::99", 1}, {"fd01::8", 1}, {"2001:db8::1", 64}, {"fd02::1", 64}};
 
         for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
-                struct packet p = between("fd00::5", cases[i].to);
+                struct packet p = packet_between("fd00::5", cases[i].to);
                 struct __sk_buff context = {.ifindex = LO};
                 uint8_t data[PACKET_MAX], out[PACKET_MAX];
                 size_t len = packet_build(&p, data);
@@ -234,21 +222,21 @@ static void test_container_spoofed(void **state)
         struct packet p;
 
         for (unsigned int bit = 0; bit < 128; bit++) {
-                p = between("fd00::5", "fd00::6");
+                p = packet_between("fd00::5", "fd00::6");
                 p.from.b[bit / 8] ^= (uint8_t)(1U << bit % 8);
                 from_container(&p, TC_ACT_SHOT, SLIM_REASON_ENCAP_SPOOFED);
         }
         for (size_t i = 0; i < ARRAY_SIZE(others); i++) {
-                p = between(others[i], "fd00::7");
+                p = packet_between(others[i], "fd00::7");
                 from_container(&p, TC_ACT_SHOT, SLIM_REASON_ENCAP_SPOOFED);
-                p = between(others[i], "2001:db8::1");
+                p = packet_between(others[i], "2001:db8::1");
                 from_container(&p, TC_ACT_SHOT, SLIM_REASON_ENCAP_SPOOFED);
         }
         /* A container without IPv6. */
         device(1, "10.1.0.5");
-        p = between("fd00::5", "fd00::6");
+        p = packet_between("fd00::5", "fd00::6");
         from_container(&p, TC_ACT_SHOT, SLIM_REASON_ENCAP_SPOOFED);
-        p = between("::", "fd00::6");
+        p = packet_between("::", "fd00::6");
         from_container(&p, TC_ACT_SHOT, SLIM_REASON_ENCAP_SPOOFED);
 }
 
@@ -257,7 +245,7 @@ static void test_mapped(void **state)
 {
         struct packet p;
 
-        p = between("fd00::5", "fd00::6");
+        p = packet_between("fd00::5", "fd00::6");
         p.ethertype = ETH_P_IPV6;
         for (int i = 0; i < 2; i++) {
                 uint8_t data[PACKET_MAX];
@@ -282,29 +270,29 @@ static void test_scoped(void **state)
 
         for (size_t i = 0; i < ARRAY_SIZE(scoped); i++) {
                 for (size_t k = 0; k < ARRAY_SIZE(sources); k++) {
-                        p = between(sources[k], scoped[i]);
+                        p = packet_between(sources[k], scoped[i]);
                         p.protocol = ICMPV6;
                         from_container(&p, TC_ACT_OK, SLIM_REASON_NONE);
                 }
                 for (size_t k = 0; k < ARRAY_SIZE(others); k++) {
-                        p = between(others[k], scoped[i]);
+                        p = packet_between(others[k], scoped[i]);
                         p.protocol = ICMPV6;
                         from_container(&p, TC_ACT_SHOT, SLIM_REASON_ENCAP_SPOOFED);
                 }
                 /* Even if somebody had such an address. */
                 endpoint(9, NETWORK, scoped[i], "2001:db8::8", SLIM_ENDPOINT_LOCAL);
-                p = between("fd00::5", scoped[i]);
+                p = packet_between("fd00::5", scoped[i]);
                 from_container(&p, TC_ACT_OK, SLIM_REASON_NONE);
                 /* Of the VXLAN device itself. */
                 to_vxlan(&p, TC_ACT_SHOT, SLIM_REASON_NONE);
         }
-        p = between("fd00::5", "fec0::1"); /* the one next to it */
+        p = packet_between("fd00::5", "fec0::1"); /* the one next to it */
         from_container(&p, TC_ACT_OK, SLIM_REASON_NONE);
-        p = between("fe80::51:1eff:fe00:3", "fec0::1");
+        p = packet_between("fe80::51:1eff:fe00:3", "fec0::1");
         from_container(&p, TC_ACT_SHOT, SLIM_REASON_ENCAP_SPOOFED);
         device(1, "10.1.0.5");
         for (size_t k = 0; k < ARRAY_SIZE(sources); k++) {
-                p = between(sources[k], "fe80::1");
+                p = packet_between(sources[k], "fe80::1");
                 from_container(&p, TC_ACT_SHOT, SLIM_REASON_ENCAP_SPOOFED);
         }
 }
@@ -354,7 +342,7 @@ static int transport_len(uint8_t type)
 static void test_every_next_header(void **state)
 {
         for (unsigned int i = 0; i < 256; i++) {
-                struct packet p = between("fd00::5", "fd00::6");
+                struct packet p = packet_between("fd00::5", "fd00::6");
                 bool extension =
                     i == HOPOPTS || i == ROUTING || i == FRAGMENT || i == AH || i == DSTOPTS;
 
@@ -375,12 +363,12 @@ static void test_each_extension(void **state)
 
         for (size_t i = 0; i < ARRAY_SIZE(types); i++)
                 for (size_t t = 0; t < ARRAY_SIZE(transports); t++) {
-                        struct packet p = between("fd00::5", "fd00::6");
+                        struct packet p = packet_between("fd00::5", "fd00::6");
 
                         p.protocol = (uint8_t)transports[t];
                         chain_add(&p, types[i], 8, &last);
                         from_container(&p, TC_ACT_REDIRECT, SLIM_REASON_NONE);
-                        p = between("fd00::7", "fd00::5");
+                        p = packet_between("fd00::7", "fd00::5");
                         p.protocol = (uint8_t)transports[t];
                         chain_add(&p, types[i], 8, &last);
                         from_vxlan(&p, NETWORK, "2001:db8::9", TC_ACT_REDIRECT, SLIM_REASON_NONE);
@@ -388,7 +376,7 @@ static void test_each_extension(void **state)
         /* In every size that they can have here. */
         for (size_t i = 0; i < ARRAY_SIZE(types); i++)
                 for (size_t len = 8; len <= 256; len += 8) {
-                        struct packet p = between("fd00::5", "fd00::6");
+                        struct packet p = packet_between("fd00::5", "fd00::6");
 
                         if (types[i] == FRAGMENT && len > 8)
                                 break;
@@ -406,7 +394,7 @@ static void test_each_extension(void **state)
 static void test_bound(void **state)
 {
         for (int n = 0; n <= 12; n++) {
-                struct packet p = between("fd00::5", "fd00::6");
+                struct packet p = packet_between("fd00::5", "fd00::6");
                 size_t last = 0;
 
                 for (int i = 0; i < n; i++)
@@ -418,7 +406,7 @@ static void test_bound(void **state)
 
 static void test_hop_by_hop_is_first(void **state)
 {
-        struct packet p = between("fd00::5", "fd00::6");
+        struct packet p = packet_between("fd00::5", "fd00::6");
         size_t last = 0;
 
         chain_add(&p, HOPOPTS, 8, &last);
@@ -445,7 +433,7 @@ static void test_routing(void **state)
                         int verdict = good ? TC_ACT_REDIRECT : TC_ACT_SHOT;
                         enum slim_reason reason =
                             good ? SLIM_REASON_NONE : SLIM_REASON_ENCAP_BAD_HEADER;
-                        struct packet p = between("fd00::5", "fd00::6");
+                        struct packet p = packet_between("fd00::5", "fd00::6");
                         uint8_t *h = chain_add(&p, ROUTING, 24, &last);
 
                         h[2] = (uint8_t)type;
@@ -470,7 +458,7 @@ static void test_fragments(void **state)
         size_t last = 0;
 
         for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
-                struct packet p = between("fd00::5", "fd00::6");
+                struct packet p = packet_between("fd00::5", "fd00::6");
                 uint8_t *h = chain_add(&p, FRAGMENT, 8, &last);
 
                 h[2] = (uint8_t)(cases[i].field >> 8);
@@ -486,7 +474,7 @@ static void test_fragments(void **state)
                 from_container(&p, TC_ACT_SHOT, SLIM_REASON_ENCAP_SPOOFED);
         }
         for (int second = 0; second < 2; second++) {
-                struct packet p = between("fd00::5", "fd00::6");
+                struct packet p = packet_between("fd00::5", "fd00::6");
 
                 chain_add(&p, FRAGMENT, 8, &last)[3] = 1;
                 if (second)
@@ -499,7 +487,7 @@ static void test_fragments(void **state)
 /* Cut anywhere, or with a payload length that ends anywhere, it goes only with its whole chain. */
 static void test_truncated(void **state)
 {
-        struct packet p = between("fd00::5", "fd00::6");
+        struct packet p = packet_between("fd00::5", "fd00::6");
         uint8_t data[PACKET_MAX];
         size_t last = 0, len, need;
 
@@ -522,7 +510,7 @@ static void test_truncated(void **state)
 
 static void test_payload_length(void **state)
 {
-        struct packet p = between("fd00::5", "fd00::6");
+        struct packet p = packet_between("fd00::5", "fd00::6");
         uint8_t data[PACKET_MAX];
         size_t last = 0, len;
 
@@ -586,7 +574,7 @@ static void test_random_chains(void **state)
         unsigned int good = 0;
 
         for (int i = 0; i < 20000; i++) {
-                struct packet p = between("fd00::5", "fd00::6");
+                struct packet p = packet_between("fd00::5", "fd00::6");
                 uint8_t data[PACKET_MAX];
                 size_t last = 0, len;
                 uint32_t n = harness_random() % 6;
@@ -616,7 +604,7 @@ static void test_random_chains(void **state)
 
 static void test_to_container(void **state)
 {
-        struct packet p = between("2001:db8::1", "fd00::5");
+        struct packet p = packet_between("2001:db8::1", "fd00::5");
 
         to_container(&p, LO, TC_ACT_OK, SLIM_REASON_NONE);
         p.from = harness_addr("fd00::7");
@@ -628,7 +616,7 @@ static void test_to_container(void **state)
 
 static void test_from_vxlan(void **state)
 {
-        struct packet p = between("fd00::7", "fd00::5");
+        struct packet p = packet_between("fd00::7", "fd00::5");
 
         from_vxlan(&p, NETWORK, "2001:db8::9", TC_ACT_REDIRECT, SLIM_REASON_NONE);
         from_vxlan(&p, NETWORK, "2001:db8::8", TC_ACT_SHOT, SLIM_REASON_ENCAP_SPOOFED);
@@ -646,17 +634,17 @@ static void test_from_vxlan(void **state)
         from_vxlan(&p, NETWORK, "2001:db8::9", TC_ACT_SHOT, SLIM_REASON_ENCAP_NO_ENDPOINT);
         /* A host of both families may send by either, and an IPv4 one sends IPv6 all the same. */
         endpoint(3, NETWORK, "fd00::7 10.1.0.7", "192.0.2.9 2001:db8::9", 0);
-        p = between("fd00::7", "fd00::5");
+        p = packet_between("fd00::7", "fd00::5");
         from_vxlan(&p, NETWORK, "192.0.2.9", TC_ACT_REDIRECT, SLIM_REASON_NONE);
         from_vxlan(&p, NETWORK, "2001:db8::9", TC_ACT_REDIRECT, SLIM_REASON_NONE);
-        p = between("10.1.0.7", "10.1.0.5");
+        p = packet_between("10.1.0.7", "10.1.0.5");
         from_vxlan(&p, NETWORK, "192.0.2.9", TC_ACT_REDIRECT, SLIM_REASON_NONE);
         from_vxlan(&p, NETWORK, "2001:db8::9", TC_ACT_REDIRECT, SLIM_REASON_NONE);
 }
 
 static void test_to_vxlan(void **state)
 {
-        struct packet p = between("fd00::5", "fd00::7");
+        struct packet p = packet_between("fd00::5", "fd00::7");
 
         to_vxlan(&p, TC_ACT_OK, SLIM_REASON_NONE);
         p.to = harness_addr("fd00::6"); /* here */
@@ -667,11 +655,11 @@ static void test_to_vxlan(void **state)
         to_vxlan(&p, TC_ACT_SHOT, SLIM_REASON_ENCAP_NO_WAY);
         endpoint(1, NETWORK, "fd00::5", "192.0.2.8 2001:db8::8", SLIM_ENDPOINT_LOCAL);
         to_vxlan(&p, TC_ACT_OK, SLIM_REASON_NONE);
-        p = between("fd00::7", "fd00::9"); /* not from here */
+        p = packet_between("fd00::7", "fd00::9"); /* not from here */
         to_vxlan(&p, TC_ACT_SHOT, SLIM_REASON_ENCAP_SPOOFED);
-        p = between("2001:db8::1", "fd00::7"); /* of no network */
+        p = packet_between("2001:db8::1", "fd00::7"); /* of no network */
         to_vxlan(&p, TC_ACT_SHOT, SLIM_REASON_ENCAP_SPOOFED);
-        p = between("fd00::5", "fd00::7");
+        p = packet_between("fd00::5", "fd00::7");
         p.protocol = 200;
         to_vxlan(&p, TC_ACT_SHOT, SLIM_REASON_ENCAP_BAD_HEADER);
 }

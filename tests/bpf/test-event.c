@@ -385,18 +385,6 @@ static void test_lookup_of_a_published_port(void **state)
 
 /* --- the encapsulated path -------------------------------------------------------------------- */
 
-static struct packet between(const char *from, const char *to)
-{
-        return (struct packet){
-            .from = harness_addr(from),
-            .to = harness_addr(to),
-            .from_port = 4711,
-            .to_port = 53,
-            .protocol = IPPROTO_UDP,
-            .payload = 32,
-        };
-}
-
 static struct slim_event of_packet(const struct packet *p, enum slim_hook hook,
                                    enum slim_reason reason)
 {
@@ -427,7 +415,7 @@ static void passes_by(const struct bpf_program *prog, const struct packet *p, in
 static void test_from_container(void **state)
 {
         const struct bpf_program *prog = skel->progs.slim_from_container;
-        struct packet p = between("10.1.0.9", "10.1.0.5");
+        struct packet p = packet_between("10.1.0.9", "10.1.0.5");
         struct slim_event want = {
             .reason = SLIM_REASON_ENCAP_NO_ENDPOINT,
             .hook = SLIM_HOOK_FROM_CONTAINER,
@@ -442,12 +430,12 @@ static void test_from_container(void **state)
         want.peer = CLIENT;
         passes_by(prog, &p, TC_ACT_SHOT, &want);
 
-        p = between("10.1.0.9", "10.1.0.77");
+        p = packet_between("10.1.0.9", "10.1.0.77");
         want = of_packet(&p, SLIM_HOOK_FROM_CONTAINER, SLIM_REASON_ENCAP_NO_ENDPOINT);
         want.endpoint = PLAIN;
         passes_by(prog, &p, TC_ACT_OK, &want); /* the stack says that it is unreachable */
 
-        p = between("10.1.0.9", "10.1.0.5");
+        p = packet_between("10.1.0.9", "10.1.0.5");
         p.ethertype = ETH_P_ARP;
         want = (struct slim_event){
             .endpoint = PLAIN,
@@ -457,14 +445,14 @@ static void test_from_container(void **state)
         };
         passes_by(prog, &p, TC_ACT_SHOT, &want);
 
-        p = between("10.1.0.9", "10.1.0.5");
+        p = packet_between("10.1.0.9", "10.1.0.5");
         want = of_packet(&p, SLIM_HOOK_FROM_CONTAINER, SLIM_REASON_POLICY_EGRESS);
         want.endpoint = PLAIN;
         want.peer = CLIENT;
         deny(SLIM_POLICY_SELECTED << SLIM_POLICY_EGRESS);
         passes_by(prog, &p, TC_ACT_SHOT, &want);
 
-        p = between("10.1.0.9", "10.1.0.6");
+        p = packet_between("10.1.0.9", "10.1.0.6");
         want = of_packet(&p, SLIM_HOOK_DELIVER, SLIM_REASON_POLICY_INGRESS);
         want.endpoint = SERVER;
         want.peer = PLAIN;
@@ -484,7 +472,7 @@ static void test_from_container(void **state)
 static void test_to_container(void **state)
 {
         const struct bpf_program *prog = skel->progs.slim_to_container;
-        struct packet p = between("10.1.0.6", "10.1.0.9");
+        struct packet p = packet_between("10.1.0.6", "10.1.0.9");
         struct slim_event want = of_packet(&p, SLIM_HOOK_TO_CONTAINER, SLIM_REASON_POLICY_EGRESS);
 
         device();
@@ -502,7 +490,7 @@ static void test_to_container(void **state)
 static void test_from_vxlan(void **state)
 {
         union slim_addr known = harness_addr("192.0.2.9");
-        struct packet p = between("10.1.0.5", "10.1.0.9");
+        struct packet p = packet_between("10.1.0.5", "10.1.0.9");
         struct slim_event want =
             of_packet(&p, SLIM_HOOK_FROM_VXLAN, SLIM_REASON_ENCAP_UNKNOWN_HOST);
         uint32_t one = 1;
@@ -518,12 +506,12 @@ static void test_from_vxlan(void **state)
         want.endpoint = PLAIN;
         passes_by(tunnel->progs.received, &p, TC_ACT_SHOT, &want);
 
-        p = between("10.1.0.5", "10.1.0.77");
+        p = packet_between("10.1.0.5", "10.1.0.77");
         want = of_packet(&p, SLIM_HOOK_FROM_VXLAN, SLIM_REASON_ENCAP_NO_ENDPOINT);
         want.peer = CLIENT;
         passes_by(tunnel->progs.received, &p, TC_ACT_SHOT, &want);
 
-        p = between("10.1.0.5", "10.1.0.9");
+        p = packet_between("10.1.0.5", "10.1.0.9");
         want = of_packet(&p, SLIM_HOOK_DELIVER, SLIM_REASON_POLICY_INGRESS);
         want.endpoint = PLAIN;
         want.peer = CLIENT;
@@ -539,18 +527,18 @@ static void test_from_vxlan(void **state)
 static void test_to_vxlan(void **state)
 {
         const struct bpf_program *prog = skel->progs.slim_to_vxlan;
-        struct packet p = between("10.1.0.5", "10.1.0.9");
+        struct packet p = packet_between("10.1.0.5", "10.1.0.9");
         struct slim_event want = of_packet(&p, SLIM_HOOK_TO_VXLAN, SLIM_REASON_ENCAP_SPOOFED);
 
         want.peer = PLAIN; /* its sender is not here */
         passes_by(prog, &p, TC_ACT_SHOT, &want);
 
-        p = between("10.1.0.6", "10.1.0.77");
+        p = packet_between("10.1.0.6", "10.1.0.77");
         want = of_packet(&p, SLIM_HOOK_TO_VXLAN, SLIM_REASON_ENCAP_NO_ENDPOINT);
         want.endpoint = SERVER;
         passes_by(prog, &p, TC_ACT_SHOT, &want);
 
-        p = between("10.1.0.6", "10.1.0.5");
+        p = packet_between("10.1.0.6", "10.1.0.5");
         want = of_packet(&p, SLIM_HOOK_TO_VXLAN, SLIM_REASON_POLICY_EGRESS);
         want.endpoint = SERVER;
         want.peer = CLIENT;
