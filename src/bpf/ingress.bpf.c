@@ -5,8 +5,9 @@
  * Looks at TCP SYNs to Slim ports and at nothing else. A SYN whose option is there, well-formed,
  * signed by the cluster key for this very packet, names a local endpoint of the client's own
  * network and is allowed by that one's policies leaves an entry for sk_lookup (steer.bpf.c) and for
- * accepted() (sockops.bpf.c), and goes up. Every other is dropped here and counted, but for one
- * that a policy rejects: its entry has it refused.
+ * accepted() (sockops.bpf.c), and goes up. Every other is dropped here and counted, but for two,
+ * which are signed and whose entry has them refused: one that a policy rejects, and one to an
+ * endpoint that is not here any more, which its host has not heard of yet.
  *
  * Reads from the network header, so the link layer does not matter. Not covered: a SYN in
  * fragments, and one behind extension headers of IPv6 that packet.h does not understand. It leaves
@@ -28,7 +29,7 @@ struct syn_packet {
         struct tcphdr th;
         __u32 client,
             server;   /* endpoints that its option names, once the MAC is known to be good */
-        bool refused; /* it goes up to be refused */
+        bool refused; /* it goes up to be answered with a reset */
 };
 
 static __always_inline bool is_slim_syn(const struct tcphdr *th)
@@ -202,7 +203,8 @@ static __always_inline enum slim_reason check(struct __sk_buff *skb, struct syn_
         if (packet_load(skb, p->tcp_offset + sizeof(struct tcphdr) + at, &o, sizeof(o)) < 0)
                 return SLIM_REASON_SYN_BAD_OPTION;
         reason = judge(&o, p, syn);
-        p->refused = reason == SLIM_REASON_POLICY_INGRESS && !syn->server_endpoint;
+        p->refused = !syn->server_endpoint && (reason == SLIM_REASON_POLICY_INGRESS ||
+                                               reason == SLIM_REASON_SYN_UNKNOWN_SERVER);
         if (reason != SLIM_REASON_SYN_ACCEPTED && !p->refused)
                 return reason;
         p->tuple.client_port = bpf_ntohs(p->th.source);
@@ -226,6 +228,7 @@ static __noinline int tell(const struct syn_packet *p, const struct slim_syn *sy
             .reason = reason,
             .hook = SLIM_HOOK_SYN,
             .protocol = IPPROTO_TCP,
+            .error = p->refused ? ECONNREFUSED : 0,
         };
         __u32 id = p->server;
         struct slim_endpoint *server = bpf_map_lookup_elem(&identities, &id);
@@ -237,7 +240,6 @@ static __noinline int tell(const struct syn_packet *p, const struct slim_syn *sy
                 e.to = *addr_of(server->addr, addr_family(&syn->client_addr));
                 e.from_port = syn->client_port;
                 e.to_port = syn->server_port;
-                e.error = syn->server_endpoint ? 0 : ECONNREFUSED;
         }
         event_send(&e);
         return 0;

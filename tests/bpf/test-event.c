@@ -254,8 +254,10 @@ static void test_syn_of_somebody(void **state)
 
         want.peer = CLIENT;
         want.endpoint = 0x77;
-        come_in(&p, TC_ACT_SHOT, &want);
+        want.error = ECONNREFUSED;
+        come_in(&p, TC_ACT_UNSPEC, &want);
         p = signed_syn(0x78, SERVER, 0);
+        want.error = 0;
         want.reason = SLIM_REASON_SYN_UNKNOWN_CLIENT;
         want.peer = 0x78;
         want.endpoint = SERVER;

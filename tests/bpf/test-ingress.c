@@ -187,6 +187,17 @@ static void dropped(const struct packet *p, enum slim_reason reason)
         assert_false(take_entry(p, &syn));
 }
 
+/* Goes up, with an entry that finds nobody, so that the client is told. */
+static void refused(const struct packet *p, enum slim_reason reason)
+{
+        struct slim_syn syn;
+
+        assert_int_equal(run(p), TC_ACT_UNSPEC);
+        harness_counted(skel, reason);
+        assert_true(take_entry(p, &syn));
+        assert_int_equal(syn.server_endpoint, 0);
+}
+
 /* Goes up without having been looked at. */
 static void passed(const struct packet *p)
 {
@@ -281,7 +292,7 @@ static void test_family_missing(void **state)
 
         s.six = 1;
         add_slim(&p, &s, key_now);
-        dropped(&p, SLIM_REASON_SYN_UNKNOWN_SERVER);
+        refused(&p, SLIM_REASON_SYN_UNKNOWN_SERVER);
         endpoint(SERVER, 7, "10.1.0.6 fd00::6", SLIM_ENDPOINT_LOCAL);
         dropped(&p, SLIM_REASON_SYN_UNKNOWN_CLIENT);
         endpoint(CLIENT, 7, "fd00::5", 0);
@@ -289,7 +300,7 @@ static void test_family_missing(void **state)
         p = good();
         dropped(&p, SLIM_REASON_SYN_UNKNOWN_CLIENT);
         endpoint(SERVER, 7, "fd00::6", SLIM_ENDPOINT_LOCAL);
-        dropped(&p, SLIM_REASON_SYN_UNKNOWN_SERVER);
+        refused(&p, SLIM_REASON_SYN_UNKNOWN_SERVER);
 }
 
 /* A SYN that is sent again, and a new one from the same port: the last one's word holds. */
@@ -835,11 +846,11 @@ static void test_endpoints(void **state)
         p = between(0, SERVER, "192.0.2.8");
         dropped(&p, SLIM_REASON_SYN_UNKNOWN_CLIENT);
         p = between(CLIENT, NOBODY, "192.0.2.8");
-        dropped(&p, SLIM_REASON_SYN_UNKNOWN_SERVER);
+        refused(&p, SLIM_REASON_SYN_UNKNOWN_SERVER);
         p = between(CLIENT, 0, "192.0.2.8");
-        dropped(&p, SLIM_REASON_SYN_UNKNOWN_SERVER);
+        refused(&p, SLIM_REASON_SYN_UNKNOWN_SERVER);
         p = between(CLIENT, REMOTE, "192.0.2.8"); /* not here */
-        dropped(&p, SLIM_REASON_SYN_UNKNOWN_SERVER);
+        refused(&p, SLIM_REASON_SYN_UNKNOWN_SERVER);
         p = between(OTHER, SERVER, "192.0.2.8");
         dropped(&p, SLIM_REASON_SYN_OTHER_NETWORK);
         p = between(CLIENT, OTHER, "192.0.2.8");
@@ -875,7 +886,7 @@ static void test_loopback(void **state)
                 p = between(OTHER, SERVER, loopback[i]);
                 dropped(&p, SLIM_REASON_SYN_OTHER_NETWORK);
                 p = between(CLIENT, CLIENT, loopback[i]); /* not here */
-                dropped(&p, SLIM_REASON_SYN_UNKNOWN_SERVER);
+                refused(&p, SLIM_REASON_SYN_UNKNOWN_SERVER);
         }
         for (size_t i = 0; i < ARRAY_SIZE(outside); i++) {
                 struct packet p = between(CLIENT, SERVER, outside[i]);
@@ -941,17 +952,12 @@ static void test_policy(void **state)
         dropped(&local, SLIM_REASON_POLICY_INGRESS);
 }
 
-/* It goes up to find nobody, so that the client is told. */
 static void test_policy_rejects(void **state)
 {
         struct packet p = good();
-        struct slim_syn syn;
 
         subject(SERVER, (SLIM_POLICY_SELECTED | SLIM_POLICY_REJECTS) << SLIM_POLICY_INGRESS);
-        assert_int_equal(run(&p), TC_ACT_UNSPEC);
-        harness_counted(skel, SLIM_REASON_POLICY_INGRESS);
-        assert_true(take_entry(&p, &syn));
-        assert_int_equal(syn.server_endpoint, 0);
+        refused(&p, SLIM_REASON_POLICY_INGRESS);
         /* What is not signed is not told anything. */
         p.options[p.options_len - 1] ^= 1;
         dropped(&p, SLIM_REASON_SYN_BAD_MAC);

@@ -6,6 +6,8 @@ address that is another's, another network.
 
 import contextlib
 import errno
+import os
+import signal
 import uuid
 
 import pytest
@@ -112,6 +114,27 @@ def test_an_address_comes_and_goes(lab, far):
         assert far(f"connect_error('{ip}', 80)") == "connected"
     wait_until(lambda: far(f"connect_error('{ip}', 80)") == "EHOSTUNREACH",
                "the address of a container that ended to be nobody's")
+
+
+def test_an_address_whose_end_is_not_heard_of_yet(lab, far):
+    """A client's host may be late. Its client is told no later for that."""
+    ip = lab.ip("fleeting")
+    late = int(lab.verb("daemon", "h2", "pid").stdout)
+    with Remote.slim(lab, "h1", "fleeting"):
+        wait_until(lambda: far(f"connect_error('{ip}', 80)") == "ECONNREFUSED",
+                   "the client's host to hear of the container")
+        os.kill(late, signal.SIGSTOP)
+    try:
+        wait_until(lambda: all(e["name"] != "fleeting"
+                               for e in lab.ctl("h1", "endpoint", "ls")["endpoints"]),
+                   "the container's end")
+        moved = Moved(lab, "h1")
+        assert far(f"connect_error('{ip}', 80)") == "ECONNREFUSED"
+        assert moved() == {"syn_unknown_server": 1}
+    finally:
+        os.kill(late, signal.SIGCONT)
+    wait_until(lambda: far(f"connect_error('{ip}', 80)") == "EHOSTUNREACH",
+               "the address to be nobody's")
 
 
 def test_a_taken_port(lab, web, neighbour):
