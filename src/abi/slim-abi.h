@@ -548,6 +548,9 @@ struct slim_config {
 /* Of packets with overlay addresses that are for sockets of the host's stack, such as a swapped
  * one's connection with a plain container: the programs mark them, and routing goes by it. */
 #define SLIM_MARK 0x511e
+/* Of a packet that a policy has rejected on its way to a container, and that is now the answer to
+ * it: no policy is asked again. */
+#define SLIM_MARK_REJECTED 0x511f
 
 /* --- flows of the encapsulated path ----------------------------------------------------------- */
 

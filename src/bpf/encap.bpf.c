@@ -22,31 +22,62 @@
  * which makes plain and Slim containers reach each other by TCP.
  *
  * Policies (flow.h) are asked where the endpoint is that has them: for what leaves a container, for
- * what is delivered to one, and for what the host itself sends.
+ * what is delivered to one, and for what the host itself sends. What one rejects becomes its own
+ * answer (reject.h) and goes back the way that it came; but of what the host itself sends by VXLAN,
+ * which connect.bpf.c has been asked about.
  *
  * IPv4, and IPv6 as far as packet.h understands it; what is not, is dropped and counted.
  */
 #include "flow.h"
 #include "limit.h"
 #include "packet-event.h"
+#include "reject.h"
 
+#include <asm-generic/errno.h>
 #include <linux/if_packet.h>
 #include <linux/pkt_cls.h>
 #include <linux/udp.h>
 
 static __always_inline void tell(struct __sk_buff *skb, const struct packet *p, enum slim_hook hook,
-                                 enum slim_reason reason)
+                                 enum slim_reason reason, int error)
 {
         count(reason);
         if (event_wanted(reason))
-                slim_tell_packet(skb, p, hook, reason);
+                slim_tell_packet(skb, p, hook, reason, error);
 }
 
 static __always_inline int drop(struct __sk_buff *skb, const struct packet *p, enum slim_hook hook,
                                 enum slim_reason reason)
 {
-        tell(skb, p, hook, reason);
+        tell(skb, p, hook, reason, 0);
         return TC_ACT_SHOT;
+}
+
+/* What Linux makes of the answer for the sender's socket. */
+static __always_inline int error_of(const struct packet *p, int verdict)
+{
+        if (verdict != SLIM_POLICY_REJECT)
+                return 0;
+        if (p->protocol == IPPROTO_TCP)
+                return ECONNREFUSED;
+        return addr_is_v4(&p->from) ? EHOSTUNREACH : EACCES;
+}
+
+/* A policy's verdict on a packet is not that it may pass. */
+static __always_inline int deny(struct __sk_buff *skb, const struct packet *p, enum slim_hook hook,
+                                enum slim_reason reason, int verdict)
+{
+        __u32 ifindex = skb->ifindex;
+
+        tell(skb, p, hook, reason, error_of(p, verdict));
+        if (verdict != SLIM_POLICY_REJECT || hook == SLIM_HOOK_TO_VXLAN || !slim_reject(skb, p))
+                return TC_ACT_SHOT;
+        if (hook == SLIM_HOOK_TO_CONTAINER) {
+                skb->mark = SLIM_MARK_REJECTED; /* as if the container had said it */
+                return bpf_redirect(ifindex, BPF_F_INGRESS);
+        }
+        return ifindex == config.vxlan_ifindex ? bpf_redirect(ifindex, 0)
+                                               : bpf_redirect_peer(ifindex, 0);
 }
 
 static __always_inline struct slim_endpoint *find(__u32 network, const union slim_addr *addr)
@@ -91,7 +122,7 @@ static __always_inline int to_stack(struct __sk_buff *skb, const struct packet *
                 return is_vxlan(skb, p)
                            ? drop(skb, p, SLIM_HOOK_FROM_CONTAINER, SLIM_REASON_ENCAP_FORGED)
                            : TC_ACT_OK;
-        tell(skb, p, SLIM_HOOK_FROM_CONTAINER, SLIM_REASON_ENCAP_NO_ENDPOINT);
+        tell(skb, p, SLIM_HOOK_FROM_CONTAINER, SLIM_REASON_ENCAP_NO_ENDPOINT, 0);
         if (addr_is_v4(&p->to)) {
                 /* The checksum counts in words of two bytes: the hops, and the protocol. */
                 if (packet_load(skb, __builtin_offsetof(struct iphdr, ttl), &was, 1) < 0 ||
@@ -152,10 +183,11 @@ static __always_inline int hand_over(struct __sk_buff *skb, const struct slim_en
 static __always_inline int deliver(struct __sk_buff *skb, const struct slim_endpoint *to,
                                    const struct packet *p)
 {
+        int verdict = packet_verdict(skb, p, to, SLIM_POLICY_INGRESS);
         const struct slim_limit *l;
 
-        if (!is_permitted(skb, p, to, SLIM_POLICY_INGRESS))
-                return drop(skb, p, SLIM_HOOK_DELIVER, SLIM_REASON_POLICY_INGRESS);
+        if (verdict != SLIM_POLICY_ALLOWED)
+                return deny(skb, p, SLIM_HOOK_DELIVER, SLIM_REASON_POLICY_INGRESS, verdict);
         l = limit_of(to->id);
         if (is_limited(l, SLIM_POLICY_INGRESS))
                 return limit(skb, l, SLIM_POLICY_INGRESS, SLIM_LIMIT_TO);
@@ -185,10 +217,12 @@ int slim_from_container(struct __sk_buff *skb)
         enum slim_limit_stage stage = limit_stage(skb);
         __u32 ifindex = skb->ifindex;
         struct slim_device *from = bpf_map_lookup_elem(&devices, &ifindex);
+        bool rejected = skb->mark == SLIM_MARK_REJECTED;
         struct slim_endpoint *to, *own;
         const struct slim_limit *l;
         enum slim_reason reason;
         struct packet p = {};
+        int verdict;
 
         if (!from)
                 return drop(skb, &p, SLIM_HOOK_FROM_CONTAINER, SLIM_REASON_ENCAP_NO_ENDPOINT);
@@ -206,16 +240,20 @@ int slim_from_container(struct __sk_buff *skb)
         own = find(from->network, &p.from);
         if (!own)
                 return drop(skb, &p, SLIM_HOOK_FROM_CONTAINER, SLIM_REASON_ENCAP_NO_ENDPOINT);
-        if (stage != SLIM_LIMIT_NONE)
+        to = find(from->network, &p.to);
+        if (rejected || stage != SLIM_LIMIT_NONE)
                 skb->mark = 0;
+        if (rejected)
+                return to && (to->flags & SLIM_ENDPOINT_LOCAL) ? hand_over(skb, to, &p)
+                                                               : to_stack(skb, &p);
         l = limit_of(from->endpoint);
         if (l && !set_class(skb, l))
                 return drop(skb, &p, SLIM_HOOK_FROM_CONTAINER, SLIM_REASON_ENCAP_BAD_PACKET);
         if (stage == SLIM_LIMIT_NONE && is_limited(l, SLIM_POLICY_EGRESS))
                 return limit(skb, l, SLIM_POLICY_EGRESS, SLIM_LIMIT_FROM);
-        if (!is_permitted(skb, &p, own, SLIM_POLICY_EGRESS))
-                return drop(skb, &p, SLIM_HOOK_FROM_CONTAINER, SLIM_REASON_POLICY_EGRESS);
-        to = find(from->network, &p.to);
+        verdict = packet_verdict(skb, &p, own, SLIM_POLICY_EGRESS);
+        if (verdict != SLIM_POLICY_ALLOWED)
+                return deny(skb, &p, SLIM_HOOK_FROM_CONTAINER, SLIM_REASON_POLICY_EGRESS, verdict);
         if (!to)
                 return to_stack(skb, &p);
         if (to->flags & SLIM_ENDPOINT_LOCAL)
@@ -232,6 +270,7 @@ int slim_to_container(struct __sk_buff *skb)
         const struct slim_limit *l;
         enum slim_reason reason;
         struct packet p = {};
+        int verdict;
 
         /* ARP is the host's own: nothing but IP is forwarded. */
         if (skb->protocol != bpf_htons(ETH_P_IP) && skb->protocol != bpf_htons(ETH_P_IPV6))
@@ -246,10 +285,12 @@ int slim_to_container(struct __sk_buff *skb)
         if (!to || (!skb->ingress_ifindex && is_discovery(skb, &p)))
                 return TC_ACT_OK;
         from = skb->ingress_ifindex ? 0 : find(device->network, &p.from);
-        if (from && !is_permitted(skb, &p, from, SLIM_POLICY_EGRESS))
-                return drop(skb, &p, SLIM_HOOK_TO_CONTAINER, SLIM_REASON_POLICY_EGRESS);
-        if (!is_permitted(skb, &p, to, SLIM_POLICY_INGRESS))
-                return drop(skb, &p, SLIM_HOOK_TO_CONTAINER, SLIM_REASON_POLICY_INGRESS);
+        verdict = from ? packet_verdict(skb, &p, from, SLIM_POLICY_EGRESS) : SLIM_POLICY_ALLOWED;
+        if (verdict != SLIM_POLICY_ALLOWED)
+                return deny(skb, &p, SLIM_HOOK_TO_CONTAINER, SLIM_REASON_POLICY_EGRESS, verdict);
+        verdict = packet_verdict(skb, &p, to, SLIM_POLICY_INGRESS);
+        if (verdict != SLIM_POLICY_ALLOWED)
+                return deny(skb, &p, SLIM_HOOK_TO_CONTAINER, SLIM_REASON_POLICY_INGRESS, verdict);
         l = limit_of(to->id);
         return is_limited(l, SLIM_POLICY_INGRESS)
                    ? limit(skb, l, SLIM_POLICY_INGRESS, SLIM_LIMIT_TO_VETH)
@@ -353,6 +394,7 @@ int slim_to_vxlan(struct __sk_buff *skb)
         enum slim_reason reason;
         struct packet p = {};
         __u32 *network;
+        int verdict;
 
         reason = packet_read(skb, &p);
         if (reason != SLIM_REASON_NONE)
@@ -367,8 +409,10 @@ int slim_to_vxlan(struct __sk_buff *skb)
         if (!to || (to->flags & SLIM_ENDPOINT_LOCAL))
                 return drop(skb, &p, SLIM_HOOK_TO_VXLAN, SLIM_REASON_ENCAP_NO_ENDPOINT);
         /* What came out of a veth has been asked there. */
-        if (!skb->ingress_ifindex && !is_permitted(skb, &p, from, SLIM_POLICY_EGRESS))
-                return drop(skb, &p, SLIM_HOOK_TO_VXLAN, SLIM_REASON_POLICY_EGRESS);
+        verdict = skb->ingress_ifindex ? SLIM_POLICY_ALLOWED
+                                       : packet_verdict(skb, &p, from, SLIM_POLICY_EGRESS);
+        if (verdict != SLIM_POLICY_ALLOWED)
+                return deny(skb, &p, SLIM_HOOK_TO_VXLAN, SLIM_REASON_POLICY_EGRESS, verdict);
         return tunnel_to(skb, *network, from, to)
                    ? TC_ACT_OK
                    : drop(skb, &p, SLIM_HOOK_TO_VXLAN, SLIM_REASON_ENCAP_NO_WAY);

@@ -54,9 +54,9 @@ struct icmp_start {
         __be16 id, sequence;
 };
 
-static __always_inline bool is_icmp(const struct packet *p)
+static __always_inline bool is_icmp(__u8 protocol, const union slim_addr *from)
 {
-        return p->protocol == (addr_is_v4(&p->from) ? IPPROTO_ICMP : IPPROTO_ICMPV6);
+        return protocol == (addr_is_v4(from) ? IPPROTO_ICMP : IPPROTO_ICMPV6);
 }
 
 static __always_inline bool is_icmp_error(const struct packet *p, __u8 type)
@@ -115,6 +115,17 @@ static __always_inline bool turn_round(struct __sk_buff *skb, const struct quest
         }
         if (!may_complain(q, key))
                 return false;
+        if (is_icmp(key->protocol, &key->from)) {
+                struct icmp_start icmp;
+
+                if (packet_load(skb, at + size, &icmp, sizeof(icmp)) < 0)
+                        return false;
+                if (icmp.type == ICMP_ECHO || icmp.type == ICMP6_ECHO) {
+                        key->from_port = bpf_htons(ICMP_ECHO);
+                        key->to_port = icmp.id;
+                }
+                return true;
+        }
         if (!has_ports(key->protocol))
                 return true;
         if (packet_load(skb, at + size, &ports, sizeof(ports)) < 0)
@@ -135,7 +146,7 @@ static __always_inline bool flow_of(struct __sk_buff *skb, const struct question
         key->from = p->from;
         key->to = p->to;
         key->protocol = p->protocol;
-        if (is_icmp(p)) {
+        if (is_icmp(p->protocol, &p->from)) {
                 if (packet_load(skb, p->transport, &icmp, sizeof(icmp)) < 0)
                         return false;
                 if (is_icmp_error(p, icmp.type))
@@ -188,7 +199,7 @@ static __always_inline void remember(const struct slim_flow_key *key, const __u6
                 bpf_map_update_elem(&flows, key, &now, BPF_ANY);
 }
 
-/* For a subject of policies. SLIM_POLICY_ALLOWED, or not: a global function for packet_read()'s
+/* For a subject of policies: enum slim_policy_verdict. A global function for packet_read()'s
  * reasons. */
 __weak __noinline int slim_judge_packet(struct __sk_buff *skb, const struct question *q)
 {
@@ -239,9 +250,9 @@ static __always_inline bool is_discovery(struct __sk_buff *skb, const struct pac
                type <= ICMP6_ND_LAST;
 }
 
-/* own: the endpoint whose policies are asked, which is here. */
-static __always_inline bool is_permitted(struct __sk_buff *skb, const struct packet *p,
-                                         const struct slim_endpoint *own, __u8 direction)
+/* own: the endpoint whose policies are asked, which is here. enum slim_policy_verdict. */
+static __always_inline int packet_verdict(struct __sk_buff *skb, const struct packet *p,
+                                          const struct slim_endpoint *own, __u8 direction)
 {
         __u32 identity = own->identity;
         struct question q = {
@@ -252,6 +263,6 @@ static __always_inline bool is_permitted(struct __sk_buff *skb, const struct pac
         };
 
         if (!identity || !bpf_map_lookup_elem(&policy_subjects, &identity))
-                return true;
-        return slim_judge_packet(skb, &q) == SLIM_POLICY_ALLOWED;
+                return SLIM_POLICY_ALLOWED;
+        return slim_judge_packet(skb, &q);
 }

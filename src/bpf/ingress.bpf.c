@@ -2,7 +2,9 @@
 /*
  * tc ingress of the underlay device and of lo: is this SYN to a Slim port what it says it is?
  *
- * Looks at TCP SYNs to Slim ports and at nothing else. A SYN whose option is there, well-formed,
+ * Looks at TCP SYNs and at nothing else. Of those that are to no Slim port, it drops the ones to
+ * published ports which a policy drops: steer.bpf.c asks too, and can only have them refused.
+ * A SYN whose option is there, well-formed,
  * signed by the cluster key for this very packet, names a local endpoint of the client's own
  * network and is allowed by that one's policies leaves an entry for sk_lookup (steer.bpf.c) and for
  * accepted() (sockops.bpf.c), and goes up. Every other is dropped here and counted, but for two,
@@ -16,11 +18,14 @@
 #include "event.h"
 #include "option.h"
 #include "packet.h"
-#include "policy.h"
+#include "published.h"
 
 #include <asm-generic/errno.h>
 #include <linux/pkt_cls.h>
 #include <linux/tcp.h>
+
+#define AF_INET  2
+#define AF_INET6 10
 
 /* Where a SYN comes from and goes to, and where its TCP header begins. */
 struct syn_packet {
@@ -32,9 +37,9 @@ struct syn_packet {
         bool refused; /* it goes up to be answered with a reset */
 };
 
-static __always_inline bool is_slim_syn(const struct tcphdr *th)
+static __always_inline bool is_syn(const struct tcphdr *th)
 {
-        return th->syn && !th->ack && is_slim_port(bpf_ntohs(th->dest));
+        return th->syn && !th->ack;
 }
 
 /* A TCP header behind extension headers: where, and what it says. */
@@ -59,7 +64,7 @@ static __always_inline bool find_behind(struct __sk_buff *skb, const struct ipv6
         return packet_load(skb, p.transport, th, sizeof(*th)) == 0;
 }
 
-/* Is it a SYN to a Slim port? One call for an IPv4 packet without options, which most are. */
+/* Is it a SYN? One call for an IPv4 packet without options, which most are. */
 static __always_inline bool find_syn(struct __sk_buff *skb, struct syn_packet *p)
 {
         if (skb->protocol == bpf_htons(ETH_P_IP)) {
@@ -74,7 +79,7 @@ static __always_inline bool find_syn(struct __sk_buff *skb, struct syn_packet *p
                 p->tcp_offset = h.ip.ihl * 4;
                 if (h.ip.ihl != 5 && packet_load(skb, p->tcp_offset, &h.th, sizeof(h.th)) < 0)
                         return false;
-                if (!is_slim_syn(&h.th))
+                if (!is_syn(&h.th))
                         return false;
                 p->tuple.client_addr = addr_v4(h.ip.saddr);
                 p->tuple.server_addr = addr_v4(h.ip.daddr);
@@ -92,7 +97,7 @@ static __always_inline bool find_syn(struct __sk_buff *skb, struct syn_packet *p
                 p->tcp_offset = sizeof(h.ip);
                 if (h.ip.nexthdr != IPPROTO_TCP && !find_behind(skb, &h.ip, &p->tcp_offset, &h.th))
                         return false;
-                if (!is_slim_syn(&h.th))
+                if (!is_syn(&h.th))
                         return false;
                 __builtin_memcpy(&p->tuple.client_addr, &h.ip.saddr, 16);
                 __builtin_memcpy(&p->tuple.server_addr, &h.ip.daddr, 16);
@@ -214,7 +219,8 @@ static __always_inline enum slim_reason check(struct __sk_buff *skb, struct syn_
         return reason;
 }
 
-/* Of a policy's denial the overlay addresses are known, of all else those of the wire. */
+/* Of a policy's denial between endpoints the overlay addresses are known, of all else those of the
+ * wire. */
 static __noinline int tell(const struct syn_packet *p, const struct slim_syn *syn,
                            enum slim_reason reason)
 {
@@ -235,7 +241,7 @@ static __noinline int tell(const struct syn_packet *p, const struct slim_syn *sy
 
         if (server)
                 e.network = server->network;
-        if (server && reason == SLIM_REASON_POLICY_INGRESS) {
+        if (server && syn->client_endpoint && reason == SLIM_REASON_POLICY_INGRESS) {
                 e.from = syn->client_addr;
                 e.to = *addr_of(server->addr, addr_family(&syn->client_addr));
                 e.from_port = syn->client_port;
@@ -243,6 +249,40 @@ static __noinline int tell(const struct syn_packet *p, const struct slim_syn *sy
         }
         event_send(&e);
         return 0;
+}
+
+/* Is it for this host, and not one that it forwards? */
+static __always_inline bool is_for_host(struct __sk_buff *skb, const struct slim_tuple *t)
+{
+        struct bpf_fib_lookup fib = {.ifindex = skb->ifindex, .l4_protocol = IPPROTO_TCP};
+        long r;
+
+        if (addr_is_v4(&t->server_addr)) {
+                fib.family = AF_INET;
+                fib.ipv4_src = t->client_addr.w[3];
+                fib.ipv4_dst = t->server_addr.w[3];
+        } else {
+                fib.family = AF_INET6;
+                __builtin_memcpy(fib.ipv6_src, &t->client_addr, sizeof(fib.ipv6_src));
+                __builtin_memcpy(fib.ipv6_dst, &t->server_addr, sizeof(fib.ipv6_dst));
+        }
+        r = bpf_fib_lookup(skb, &fib, sizeof(fib), 0);
+        return r == BPF_FIB_LKUP_RET_NOT_FWDED || r == BPF_FIB_LKUP_RET_FWD_DISABLED;
+}
+
+/* A SYN to a published port: must it vanish? */
+static __always_inline bool is_to_vanish(struct __sk_buff *skb, struct syn_packet *p)
+{
+        struct slim_published *published;
+
+        p->tuple.client_port = bpf_ntohs(p->th.source);
+        p->tuple.server_port = bpf_ntohs(p->th.dest);
+        published = published_at(&p->tuple);
+        if (!published || published_verdict(&p->tuple, published) != SLIM_POLICY_DROP ||
+            !is_for_host(skb, &p->tuple))
+                return false;
+        p->server = published->endpoint;
+        return true;
 }
 
 SEC("tc")
@@ -254,6 +294,14 @@ int slim_ingress(struct __sk_buff *skb)
 
         if (!find_syn(skb, &p))
                 return TC_ACT_UNSPEC;
+        if (!is_slim_port(bpf_ntohs(p.th.dest))) {
+                if (!is_to_vanish(skb, &p))
+                        return TC_ACT_UNSPEC;
+                count(SLIM_REASON_POLICY_INGRESS);
+                if (event_wanted(SLIM_REASON_POLICY_INGRESS))
+                        tell(&p, &syn, SLIM_REASON_POLICY_INGRESS);
+                return TC_ACT_SHOT;
+        }
         reason = check(skb, &p, &syn);
         count(reason);
         if (reason != SLIM_REASON_SYN_ACCEPTED && event_wanted(reason))

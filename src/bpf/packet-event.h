@@ -34,15 +34,16 @@ static __always_inline __u32 network_by_addr(const struct packet *p)
 }
 
 /*
- * p: all zero where it could not be read. hook: enum slim_hook. It is the sender's business when
- * the sender's policies deny it, or it is dropped on its way out; otherwise the receiver's.
+ * p: all zero where it could not be read. hook: enum slim_hook. error: what the sender is told, or
+ * 0. It is the sender's business when the sender's policies deny it, or it is dropped on its way
+ * out; otherwise the receiver's.
  */
 __weak __noinline int slim_tell_packet(struct __sk_buff *skb, const struct packet *p, __u32 hook,
-                                       __u32 reason)
+                                       __u32 reason, __u32 error)
 {
         bool out = hook == SLIM_HOOK_FROM_CONTAINER || hook == SLIM_HOOK_TO_VXLAN ||
                    reason == SLIM_REASON_POLICY_EGRESS;
-        struct slim_event e = {.hook = hook, .reason = reason};
+        struct slim_event e = {.hook = hook, .reason = reason, .error = error};
         __u32 ifindex = skb->ifindex, from = 0, to;
         struct slim_device *device = bpf_map_lookup_elem(&devices, &ifindex);
         struct ports ports;

@@ -17,21 +17,24 @@
  */
 #include "addr.h"
 #include "event.h"
-#include "policy.h"
+#include "published.h"
 
 #include <asm-generic/errno.h>
 #include <linux/in.h>
 
 #define AF_INET 2
 
+/* MurmurHash3's last step, in which each bit of a connection changes half of all bits: what counts
+ * is the rest of a division by a small number, and ports come one after another. */
 static __always_inline __u32 mix(const struct slim_tuple *t)
 {
         __u32 h = t->client_addr.w[3] ^ (((__u32)t->client_port << 16) | t->server_port);
 
-        h *= 0x9e3779b1U;
-        h ^= h >> 15;
+        h ^= h >> 16;
         h *= 0x85ebca6bU;
-        return h ^ (h >> 13);
+        h ^= h >> 13;
+        h *= 0xc2b2ae35U;
+        return h ^ (h >> 16);
 }
 
 /* Pairs, then fours, then eights summed side by side; the multiplication adds up the bytes. */
@@ -208,23 +211,6 @@ static __always_inline struct slim_endpoint *encapsulated_for(struct bpf_sk_look
 }
 
 /*
- * Whose published port it is, or NULL. A wildcard is every address of the host's own; an overlay
- * address is some endpoint's, also where the host's stack has packets for it.
- */
-static __always_inline struct slim_published *published_at(const struct slim_tuple *tuple)
-{
-        struct slim_published_key key = {.addr = tuple->server_addr, .port = tuple->server_port};
-        struct slim_prefix_key prefix = {.prefixlen = 128, .addr = tuple->server_addr};
-        struct slim_published *p = bpf_map_lookup_elem(&published, &key);
-
-        if (p)
-                return p;
-        key.addr = addr_is_v4(&key.addr) ? addr_v4(0) : addr_v6(0, 0, 0, 0);
-        p = bpf_map_lookup_elem(&published, &key);
-        return p && !bpf_map_lookup_elem(&prefixes, &prefix) ? p : 0;
-}
-
-/*
  * The container behind a published port. What the client means is the container's overlay address,
  * in the client's family; a container without one has the wildcard's listeners all the same.
  */
@@ -242,23 +228,6 @@ static __always_inline bool steer_published(struct bpf_sk_lookup *ctx,
         if (!addr_is_any6(&server->addr[v4 ? SLIM_V4 : SLIM_V6]))
                 addr = server->addr[v4 ? SLIM_V4 : SLIM_V6];
         return assign(ctx, tuple, endpoint, &addr, p->port, false);
-}
-
-/* Do the container's policies let a client of its published port in, who is no endpoint? */
-static __always_inline bool published_is_open(const struct slim_tuple *tuple,
-                                              const struct slim_published *p)
-{
-        __u32 endpoint = p->endpoint;
-        struct slim_endpoint *server = bpf_map_lookup_elem(&identities, &endpoint);
-        struct slim_policy_check check = {
-            .subject = server ? server->identity : 0,
-            .addr = tuple->client_addr,
-            .port = p->port,
-            .direction = SLIM_POLICY_INGRESS,
-            .protocol = IPPROTO_TCP,
-        };
-
-        return policy_verdict(&check) == SLIM_POLICY_ALLOWED;
 }
 
 /* p, syn: what was found for the packet, or NULL. */
@@ -340,7 +309,7 @@ int slim_steer(struct bpf_sk_lookup *ctx)
         if (!is_slim_port(port)) {
                 p = published_at(&tuple);
                 if (p) {
-                        if (!published_is_open(&tuple, p)) {
+                        if (published_verdict(&tuple, p) != SLIM_POLICY_ALLOWED) {
                                 refused(&tuple, p, 0, SLIM_REASON_POLICY_INGRESS);
                                 return SK_DROP;
                         }

@@ -284,14 +284,23 @@ size_t packet_build(const struct packet *p, uint8_t *ret)
         return (size_t)(at - ret) + p->payload;
 }
 
-int harness_run_tc(const struct bpf_program *prog, const uint8_t *data, size_t len,
-                   uint32_t ifindex)
+int harness_run_tc_out(const struct bpf_program *prog, const uint8_t *data, size_t len,
+                       uint32_t ifindex, uint8_t *out, size_t *out_len)
 {
         struct __sk_buff context = {.ifindex = ifindex};
         DECLARE_LIBBPF_OPTS(bpf_test_run_opts, opts, .data_in = data, .data_size_in = (uint32_t)len,
+                            .data_out = out, .data_size_out = out ? PACKET_MAX : 0,
                             .ctx_in = ifindex ? &context : NULL,
                             .ctx_size_in = ifindex ? sizeof(context) : 0);
 
         assert_int_equal(bpf_prog_test_run_opts(bpf_program__fd(prog), &opts), 0);
+        if (out)
+                *out_len = opts.data_size_out;
         return (int)opts.retval;
+}
+
+int harness_run_tc(const struct bpf_program *prog, const uint8_t *data, size_t len,
+                   uint32_t ifindex)
+{
+        return harness_run_tc_out(prog, data, len, ifindex, NULL, NULL);
 }

@@ -96,3 +96,6 @@ size_t packet_tcp(const struct packet *p);
  */
 int harness_run_tc(const struct bpf_program *prog, const uint8_t *data, size_t len,
                    uint32_t ifindex);
+/* The same, and the packet as the program has left it, in PACKET_MAX bytes. */
+int harness_run_tc_out(const struct bpf_program *prog, const uint8_t *data, size_t len,
+                       uint32_t ifindex, uint8_t *out, size_t *out_len);

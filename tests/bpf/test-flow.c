@@ -406,6 +406,34 @@ static void test_errors(void **state)
         }
 }
 
+/* What an echo request meets on its way is its sender's to hear, and of no other request. */
+static void test_errors_about_echoes(void **state)
+{
+        for (int f = 0; f < 2; f++) {
+                const char *a = f ? ADDR6_A : ADDR_A, *b = f ? ADDR6_B : ADDR_B;
+                struct packet sent = icmp(a, b, f ? 128 : 8, 77);
+                struct packet error = icmp(b, a, f ? 1 : 3, 0);
+                uint8_t data[PACKET_MAX];
+                size_t len;
+
+                setup(NULL);
+                subject(ID_A, INGRESS);
+                len = error_about(&sent, &error, data);
+                assert_int_equal(harness_run_tc(skel->progs.slim_from_container, data, len, if_b),
+                                 TC_ACT_SHOT);
+                harness_counted(skel, SLIM_REASON_POLICY_INGRESS);
+                passes(&sent, if_a);
+                assert_int_not_equal(
+                    harness_run_tc(skel->progs.slim_from_container, data, len, if_b), TC_ACT_SHOT);
+                harness_counted(skel, SLIM_REASON_NONE);
+                sent = icmp(a, b, f ? 128 : 8, 78);
+                len = error_about(&sent, &error, data);
+                assert_int_equal(harness_run_tc(skel->progs.slim_from_container, data, len, if_b),
+                                 TC_ACT_SHOT);
+                harness_counted(skel, SLIM_REASON_POLICY_INGRESS);
+        }
+}
+
 /* Nobody brings a packet through by an error about what is none of his, or none of the victim's. */
 static void test_errors_of_others(void **state)
 {
@@ -488,6 +516,7 @@ int main(void)
             TEST(test_echo),
             TEST(test_discovery),
             TEST(test_errors),
+            TEST(test_errors_about_echoes),
             TEST(test_errors_of_others),
             TEST(test_fragments),
         };

@@ -3,6 +3,8 @@
  * slim_ingress, packet by packet. Each option is signed here, byte by byte (reference.h), and not
  * by the code of the programs.
  */
+#include <arpa/inet.h>
+#include <fcntl.h>
 #include <linux/if_ether.h>
 #include <linux/pkt_cls.h>
 #include <netinet/in.h>
@@ -18,10 +20,12 @@
 
 #include <cmocka.h>
 
+#include "basic/fd.h"
 #include "basic/inaddr.h"
 #include "basic/macro.h"
 #include "harness.h"
 #include "reference.h"
+#include "shared/netlink.h"
 
 /* The cast of each test. */
 #define CLIENT 0x01020304U /* on another host */
@@ -973,6 +977,87 @@ static void test_policy_and_loopback(void **state)
         assert_int_equal(accepted(&p).peer_kind, SLIM_PEER_LOOPBACK);
 }
 
+/* --- published ports -------------------------------------------------------------------------- */
+
+#define PUBLISHED 8080
+
+/* Addresses of this host's, and of others, for whom it forwards. */
+static const struct {
+        const char *client, *own, *other;
+} outside[] = {{"198.51.100.7", "192.0.2.8", "192.0.2.77"},
+               {"2001:db8:1::7", "2001:db8::8", "2001:db8::77"}};
+
+static void publish(const char *addr)
+{
+        struct slim_published_key key = {.addr = harness_addr(addr), .port = PUBLISHED};
+        struct slim_published value = {.endpoint = SERVER, .port = 80};
+
+        harness_put(skel->maps.published, &key, &value);
+}
+
+static struct packet to_published(const char *client, const char *server)
+{
+        struct packet p = bare();
+
+        p.from = harness_addr(client);
+        p.to = harness_addr(server);
+        p.to_port = PUBLISHED;
+        return p;
+}
+
+/* What a policy drops vanishes; what it rejects goes up, to be refused. */
+static void test_published(void **state)
+{
+        static const char *const any[] = {"0.0.0.0", "::"};
+
+        for (size_t f = 0; f < ARRAY_SIZE(outside); f++)
+                for (int exact = 0; exact < 2; exact++) {
+                        struct packet p = to_published(outside[f].client, outside[f].own);
+                        struct packet other = to_published(outside[f].client, outside[f].other);
+
+                        setup(NULL);
+                        subject(SERVER, SLIM_POLICY_SELECTED << SLIM_POLICY_INGRESS);
+                        passed(&p);
+                        publish(exact ? outside[f].own : any[f]);
+                        dropped(&p, SLIM_REASON_POLICY_INGRESS);
+                        passed(&other);
+                        p.flags = TCP_SYN | TCP_ACK;
+                        passed(&p);
+                        p.flags = TCP_ACK;
+                        passed(&p);
+                        p.flags = TCP_SYN;
+                        p.to_port++;
+                        passed(&p);
+                        p.to_port--;
+                        p.protocol = IPPROTO_UDP;
+                        passed(&p);
+                        p.protocol = IPPROTO_TCP;
+                        subject(SERVER, (SLIM_POLICY_SELECTED | SLIM_POLICY_REJECTS)
+                                            << SLIM_POLICY_INGRESS);
+                        passed(&p);
+                        subject(SERVER, SLIM_POLICY_SELECTED << SLIM_POLICY_EGRESS);
+                        passed(&p);
+                }
+}
+
+/* Whom the policies let in, by the address. */
+static void test_published_and_allowed(void **state)
+{
+        struct slim_prefix_key prefix = {.prefixlen = 96 + 24,
+                                         .addr = harness_addr("198.51.100.0")};
+        uint32_t one = 1;
+        struct packet p = to_published("198.51.100.7", "192.0.2.8");
+        struct packet stranger = to_published("198.51.101.7", "192.0.2.8");
+
+        publish("0.0.0.0");
+        subject(SERVER, (SLIM_POLICY_SELECTED << SLIM_POLICY_INGRESS) |
+                            (SLIM_POLICY_CIDRS << SLIM_POLICY_INGRESS));
+        harness_put(skel->maps.policy_cidrs, &prefix, &one);
+        allow(SERVER, SLIM_POLICY_CIDR | one, 80);
+        passed(&p);
+        dropped(&stranger, SLIM_REASON_POLICY_INGRESS);
+}
+
 /* --- what is not looked at -------------------------------------------------------------------- */
 
 /* Of all combinations of flags, those with SYN and without ACK are SYNs. */
@@ -1120,6 +1205,31 @@ static void test_flood(void **state)
         harness_reset(skel);
 }
 
+/* This host: it has addresses, and forwards to the others of their networks. */
+static int make_host(void **state)
+{
+        static const uint8_t mac[6] = {2, 0, 0, 0, 0, 1};
+        _cleanup_close_ int here = open("/proc/thread-self/ns/net", O_RDONLY | O_CLOEXEC);
+        _cleanup_(netlink_freep) struct netlink *nl = NULL;
+        struct netlink_link lo, a, b;
+
+        if (here < 0 || netlink_open(-1, &nl) < 0 ||
+            write_file_at(AT_FDCWD, "/proc/sys/net/ipv4/ip_forward", "1") < 0 ||
+            write_file_at(AT_FDCWD, "/proc/sys/net/ipv6/conf/all/forwarding", "1") < 0 ||
+            netlink_link_get(nl, "lo", &lo) < 0 || netlink_link_up(nl, lo.ifindex) < 0 ||
+            netlink_veth_add(nl, "a", mac, "b", mac, here, 1500) < 0 ||
+            netlink_link_get(nl, "a", &a) < 0 || netlink_link_get(nl, "b", &b) < 0 ||
+            netlink_link_up(nl, a.ifindex) < 0 || netlink_link_up(nl, b.ifindex) < 0)
+                return -1;
+        for (size_t f = 0; f < ARRAY_SIZE(outside); f++) {
+                union slim_addr own = harness_addr(outside[f].own);
+
+                if (netlink_addr_add(nl, a.ifindex, &own, f ? 64 : 24) < 0)
+                        return -1;
+        }
+        return 0;
+}
+
 int main(void)
 {
         static const struct CMUnitTest tests[] = {
@@ -1151,6 +1261,8 @@ int main(void)
             TEST(test_policy),
             TEST(test_policy_rejects),
             TEST(test_policy_and_loopback),
+            TEST(test_published),
+            TEST(test_published_and_allowed),
             TEST(test_every_flag),
             TEST(test_data),
             TEST(test_other_ports),
@@ -1165,7 +1277,7 @@ int main(void)
         skel = harness_start();
         if (!skel)
                 return 0;
-        failed = cmocka_run_group_tests(tests, NULL, NULL);
+        failed = cmocka_run_group_tests(tests, make_host, NULL);
         slim_bpf__destroy(skel);
         return failed;
 }

@@ -609,6 +609,11 @@ static struct slim_tuple of_crowd(unsigned int way, unsigned int i)
                 t.client_addr.w[3] = htonl(0x0a000001 + i % 100);
                 t.client_port = (uint16_t)(40000 + i / 100 * 2);
                 break;
+        case 4: /* the second again, where an earlier hash left one member an eighth of its share */
+                t.client_addr = harness_addr("192.0.2.132");
+                t.client_port = (uint16_t)(32768 + (3803 + i) % 14116 * 2);
+                t.server_port = 61687;
+                break;
         default:
                 t.client_addr.w[3] = harness_random();
                 t.client_port = (uint16_t)harness_random();
@@ -617,7 +622,7 @@ static struct slim_tuple of_crowd(unsigned int way, unsigned int i)
         return t;
 }
 
-#define WAYS 5
+#define WAYS 6
 
 /* Each member of a group gets between half and twice its share of each crowd. */
 static void share_load(const uint8_t *slots, size_t n)

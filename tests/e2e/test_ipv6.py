@@ -17,6 +17,7 @@ import pytest
 
 from conftest import lab_up, wait_until
 from remote import PYTHON, Moved, Remote
+from test_policy import policy
 
 # underlay, overlay: the four combinations, and those of two families.
 LABS = [("4", "4"), ("4", "6"), ("6", "4"), ("6", "6"), ("46", "46")]
@@ -253,6 +254,51 @@ def test_nobody_has_the_address(world):
         nobody = {"4": "10.77.200.200", "6": "fd51:1e::dead:1"}[family]
         world["client"].do(PING.format(options=["-n"], address=nobody))
         assert "nreachable" in world["client"]("p.stdout"), world["client"]("p.stdout + p.stderr")
+
+
+# ETHTOOL_STXCSUM: shall a device compute what a sender has left to it? Otherwise the kernel does.
+CHECKSUMS = '''
+import array, fcntl, socket, struct, sys
+value = array.array("I", [0x17, int(sys.argv[1])])
+request = struct.pack("16sP", b"slim-vxlan", value.buffer_info()[0])
+fcntl.ioctl(socket.socket(type=socket.SOCK_DGRAM), 0x8946, request)
+'''
+
+
+@pytest.fixture
+def rejects(world, tmp_path):
+    """Nobody may be talked to, and everybody is told so."""
+    path = tmp_path / "policy.yaml"
+    path.write_text(json.dumps(policy("isolated", {}, "reject", policyTypes=["Ingress"])))
+    world.lab.verb("ctl", "h1", "--", "policy", "apply", "-f", path)
+    world.lab.ctl("h2", "policy", "ls")
+    try:
+        yield
+    finally:
+        world.lab.verb("ctl", "h1", "--", "policy", "rm", "isolated")
+        world.lab.ctl("h2", "policy", "ls")
+
+
+@pytest.mark.parametrize("checksums", [1, 0], ids=["by the device", "by the kernel"])
+def test_rejects(world, rejects, checksums):
+    """Each way of the encapsulated path, and the direct one."""
+    for host in "h1", "h2":
+        world.lab.host(host, PYTHON, "-c", CHECKSUMS, checksums)
+    for family in world.families():
+        af = socket_family(family)
+        for a, b in (("plain", "client"), ("plain", "server"), ("client", "plain"),
+                     ("server", "plain"), ("client", "server"), ("client", "near")):
+            address = world.ip(b, family)
+            assert world[a](f"connect_error('{address}', 80, {af})") == "ECONNREFUSED", (a, b)
+            world[a].do(f"u = socket.socket({af}, socket.SOCK_DGRAM); u.settimeout(10)\n"
+                        f"u.connect(('{address}', 80)); u.send(b'x' * 1000)\n"
+                        "try: e = u.recv(1)\n"
+                        "except OSError as x: e = errno.errorcode[x.errno]\n"
+                        "u.close()")
+            assert world[a]("e") == {"4": "EHOSTUNREACH", "6": "EACCES"}[family], (a, b)
+            world[a].do(PING.format(options=["-n"], address=address))
+            assert {"4": "Packet filtered", "6": "Administratively prohibited"}[family] in \
+                world[a]("p.stdout"), world[a]("p.stdout + p.stderr")
 
 
 def test_eth0(world):

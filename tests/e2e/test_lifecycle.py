@@ -447,6 +447,7 @@ def test_a_killed_container_leaves_nothing(lab, way):
         assert sorted(devices(lab, h)) == before[h]
     with Agent(lab, "h2", "alice") as a:  # and on another host
         assert names(lab, "h1") == ["alice"]
+    wait_until(lambda: names(lab, "h1") == [], "its name to be free")
 
 
 def test_a_process_left_in_the_cgroup_goes_as_well(lab):

@@ -172,6 +172,15 @@ def test_a_packet_that_a_policy_denies(lab, world, apply):  # noqa: F811
         assert (e["from"], e["to"]) == (lab.ip("plainfar"), web)
 
 
+def test_packets_that_are_rejected(lab, world, apply):
+    apply(policy("web", {"app": "web"}, "reject", ingress=[{"from": app("friend")}]))
+    web, far = lab.ip("web"), world["plainfar"]
+    with monitor(lab, "--reason", "policy_ingress") as m:
+        far.do(f"ask('{web}', 80); ask_udp('{web}', 5353)")
+        assert m.event(hook="deliver", protocol="tcp")["errno"] == errno.ECONNREFUSED
+        assert m.event(hook="deliver", protocol="udp")["errno"] == errno.EHOSTUNREACH
+
+
 def test_what_the_underlay_tries(lab, world):
     """A SYN without an option, and a container's hidden port."""
     hidden, = [int(c["host_local"].rsplit(":", 1)[1]) for c in

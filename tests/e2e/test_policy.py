@@ -71,8 +71,9 @@ def ping(address):
     # The kernel's own ping sockets.
     with socket.socket(type=socket.SOCK_DGRAM, proto=socket.IPPROTO_ICMP) as s:
         s.settimeout(1.5)
+        s.connect((address, 0))  # or it is told of no error
         try:
-            s.sendto(bytes([8, 0, 0, 0, 0, 0, 0, 1]), (address, 0))
+            s.send(bytes([8, 0, 0, 0, 0, 0, 0, 1]))
             return 'ok' if s.recv(100)[0] == 0 else 'what?'
         except TimeoutError:
             return 'silence'
@@ -177,15 +178,17 @@ def test_ingress(lab, world, apply, deny):
         moved = Moved(lab, "h1")
         assert talk(lab, world, client, "web", port) == refused
         assert moved("policy_ingress")["policy_ingress"] >= 1
-    # By the encapsulated path it is silence, always.
+    # By the encapsulated path, in one host and between two.
     for client, server, port in (("plainstranger", "web", 80), ("plainfar", "web", 81),
-                                 ("stranger", "plainweb", 80), ("plainstranger", "plainweb", 80),
-                                 ("near", "plainweb", 81)):
-        assert talk(lab, world, client, server, port) == "silence", (client, server)
+                                 ("plainfar", "plainweb", 81), ("stranger", "plainweb", 80),
+                                 ("plainstranger", "plainweb", 80), ("near", "plainweb", 81),
+                                 ("h1", "plainweb", 80)):
+        assert talk(lab, world, client, server, port) == refused, (client, server)
+    refused = {"drop": "silence", "reject": "EHOSTUNREACH"}[deny]
     for server in SERVERS:
         for client in STRANGERS:
-            assert world[client](f"ask_udp('{lab.ip(server)}', 5353)") == "silence"
-            assert world[client](f"ping('{lab.ip(server)}')") == "silence"
+            assert world[client](f"ask_udp('{lab.ip(server)}', 5353)") == refused
+            assert world[client](f"ping('{lab.ip(server)}')") == refused
         # It begins what it likes, and is answered.
         for other in ("far", "plainfar", "stranger"):
             assert talk(lab, world, server, other) == "ok", (server, other)
@@ -204,7 +207,8 @@ def test_egress(lab, world, apply, deny):
         for client in CLIENTS:
             assert talk(lab, world, client, server) == "ok", (client, server)
             assert world[client](f"ask_udp('{lab.ip(server)}', 5353)") == "ok"
-            assert world[client](f"ping('{lab.ip(server)}')") == "silence"
+            assert world[client](f"ping('{lab.ip(server)}')") == \
+                {"drop": "silence", "reject": "EHOSTUNREACH"}[deny]
             # Others come to them as ever.
             assert talk(lab, world, server, client) == "ok"
             assert world[server](f"ask_udp('{lab.ip(client)}', 5353)") == "ok"
@@ -215,7 +219,8 @@ def test_egress(lab, world, apply, deny):
         moved = Moved(lab, CONTAINERS[client][0])
         assert talk(lab, world, client, server, port) == refused, (client, server)
         assert moved("policy_egress") == {"policy_egress": 1}
-    assert talk(lab, world, "plainfar", "web", 81) == "silence"
+    refused = {"drop": "silence", "reject": "ECONNREFUSED"}[deny]
+    assert talk(lab, world, "plainfar", "web", 81) == refused
     # An address of nobody's in the overlay is what it was.
     assert world["far"]("ask('10.77.200.200', 80)") == "EHOSTUNREACH"
 
@@ -273,20 +278,24 @@ def test_outside(lab, world, apply):
         assert world[client](f"ask('{OUTSIDE}', 8001)") == "EPERM"
         assert world[client](f"ask('{H1}', 8080)") == "EPERM"
     assert world["plainfar"](f"ask('{OUTSIDE}', 8000)") == "ok"
-    assert world["plainfar"](f"ask('{OUTSIDE}', 8001)") == "silence"
+    assert world["plainfar"](f"ask('{OUTSIDE}', 8001)") == "ECONNREFUSED"
 
 
-def test_published_ports(lab, world, apply):
+@pytest.mark.parametrize("deny", ["drop", "reject"])
+def test_published_ports(lab, world, apply, deny):
+    refused = {"drop": "silence", "reject": "ECONNREFUSED"}[deny]
     assert world["net"](f"ask('{H1}', 8080)") == "ok"
     assert world["net"](f"ask('{H1}', 8081)") == "ok"
-    apply(policy("web", {"app": "web"}, ingress=[{"from": app("client")}]))
-    assert world["net"](f"ask('{H1}', 8080)") == "ECONNREFUSED"
-    assert world["net"](f"ask('{H1}', 8081)") == "silence"
-    apply(policy("web", {"app": "web"},
+    apply(policy("web", {"app": "web"}, deny, ingress=[{"from": app("client")}]))
+    for port in 8080, 8081:
+        moved = Moved(lab, "h1")
+        assert world["net"](f"ask('{H1}', {port})") == refused, port
+        assert moved("policy_ingress")["policy_ingress"] >= 1
+    apply(policy("web", {"app": "web"}, deny,
                  ingress=[{"from": [{"ipBlock": {"cidr": f"{OUTSIDE}/32"}}]}]))
     assert world["net"](f"ask('{H1}', 8080)") == "ok"
     assert world["net"](f"ask('{H1}', 8081)") == "ok"
-    assert talk(lab, world, "far", "web") == "silence"
+    assert talk(lab, world, "far", "web") == refused
 
 
 def test_the_host(lab, world, apply):
@@ -307,6 +316,8 @@ def test_the_host(lab, world, apply):
                  egress=[{"to": app("web"), "ports": [{"port": 81}]}]))
     assert world["h1"](f"ask('{lab.ip('web')}', 81)") == "ok"
     assert world["h1"](f"ask('{lab.ip('web')}', 80)") == "EPERM"
+    assert world["h1"](f"ask('{lab.ip('plainweb')}', 80)") == "EPERM"
+    assert world["h1"](f"ask_udp('{lab.ip('plainweb')}', 5353)") == "EHOSTUNREACH"
 
 
 # --- what changes ---------------------------------------------------------------------------------
