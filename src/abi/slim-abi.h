@@ -11,7 +11,7 @@
 #include <linux/bpf.h>
 #include <linux/types.h>
 
-#define SLIM_ABI_VERSION 4
+#define SLIM_ABI_VERSION 5
 
 union slim_addr {
         __u8 b[16];
@@ -466,7 +466,8 @@ struct slim_key {
         X(REVOKED_ENDPOINT, "revoked_endpoint")             \
         X(BIND_LIMIT, "bind_limit")                         \
         X(LISTEN_LIMIT, "listen_limit")                     \
-        X(ENCAP_FORGED, "encap_forged")
+        X(ENCAP_FORGED, "encap_forged")                     \
+        X(LIMIT_LOST, "limit_lost")
 
 enum slim_reason {
 #define SLIM_REASON_ENUM(name, text) SLIM_REASON_##name,
@@ -492,7 +493,8 @@ enum slim_reason {
         X(FROM_VXLAN, "from_vxlan")         \
         X(TO_VXLAN, "to_vxlan")             \
         X(DELIVER, "deliver")               \
-        X(REVOKE, "revoke")
+        X(REVOKE, "revoke")                 \
+        X(LIMIT, "limit")
 
 enum slim_hook {
 #define SLIM_HOOK_ENUM(name, text) SLIM_HOOK_##name,

@@ -13,10 +13,25 @@
  * SYN-ACKs on their way out.
  */
 #include "limit.h"
+#include "packet-event.h"
 
 #include <linux/tcp.h>
 
 #define LOOPBACK_IFINDEX 1
+
+/* A packet that cannot go on: a damaged one, or one whose class is nobody's any more. */
+static __always_inline int lost(struct __sk_buff *skb)
+{
+        struct packet p = {};
+
+        count(SLIM_REASON_LIMIT_LOST);
+        if (event_wanted(SLIM_REASON_LIMIT_LOST)) {
+                if (packet_read(skb, &p) != SLIM_REASON_NONE)
+                        p = (struct packet){};
+                slim_tell_packet(skb, &p, SLIM_HOOK_LIMIT, SLIM_REASON_LIMIT_LOST, 0);
+        }
+        return TC_ACT_SHOT;
+}
 
 static __always_inline const struct slim_limit *limit_of_socket(struct bpf_sock *sk)
 {
@@ -42,7 +57,7 @@ int slim_limit_out(struct __sk_buff *skb)
         if (!l)
                 return TC_ACT_UNSPEC;
         if (!set_class(skb, l))
-                return TC_ACT_SHOT;
+                return lost(skb);
         if (stage != SLIM_LIMIT_NONE || !is_limited(l, SLIM_POLICY_EGRESS))
                 return TC_ACT_UNSPEC;
         return limit(skb, l, SLIM_POLICY_EGRESS,
@@ -100,14 +115,14 @@ int slim_limited(struct __sk_buff *skb)
                 return bpf_redirect(LOOPBACK_IFINDEX, BPF_F_INGRESS);
         case SLIM_LIMIT_FROM:
                 endpoint = limit_endpoint(skb);
-                return endpoint ? bpf_redirect(endpoint->ifindex, BPF_F_INGRESS) : TC_ACT_SHOT;
+                return endpoint ? bpf_redirect(endpoint->ifindex, BPF_F_INGRESS) : lost(skb);
         case SLIM_LIMIT_TO_VETH:
                 endpoint = limit_endpoint(skb);
-                return endpoint ? bpf_redirect_peer(endpoint->ifindex, 0) : TC_ACT_SHOT;
+                return endpoint ? bpf_redirect_peer(endpoint->ifindex, 0) : lost(skb);
         case SLIM_LIMIT_TO:
                 /* As if it had come from another host just now (slim_from_vxlan). */
                 return bpf_redirect(config.vxlan_ifindex, BPF_F_INGRESS);
         default:
-                return TC_ACT_SHOT;
+                return lost(skb);
         }
 }

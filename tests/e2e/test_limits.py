@@ -17,7 +17,7 @@ import time
 import pytest
 
 from conftest import lab_up, wait_until
-from remote import Remote
+from remote import PYTHON, Moved, Remote
 
 MEGA = 10**6
 OVERHEAD = 66  # Ethernet 14, IPv4 20, TCP with timestamps 32
@@ -360,6 +360,24 @@ def test_there_only_while_it_is_needed(lab):
         assert limiter(lab)[1] == {"20Mbit"}
     gone(lab, "one", "two")
     assert limiter(lab) == NOTHING  # the end of a container is the end of its limits
+
+
+# Frames for nobody's class: an IPv4 header and nothing, and no header at all.
+STRAY = """
+import socket
+s = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
+s.bind(("slim-limit", 0x800))
+for body in bytes.fromhex("45000014000000004011 0000 c0000201 c0000202"), bytes(20):
+    s.send(bytes(12) + b"\\x08\\0" + body)
+"""
+
+
+def test_what_is_nobodys_in_the_limiter(lab):
+    with Remote.slim(lab, "h1", "odd", options=["--egress", "10M"]):
+        moved = Moved(lab, "h1")
+        lab.host("h1", PYTHON, "-c", STRAY)
+        wait_until(lambda: moved("limit_lost") == {"limit_lost": 2}, "the frames to be counted")
+    gone(lab, "odd")
 
 
 def test_a_restart_of_slimd(lab, servers):

@@ -196,6 +196,38 @@ def test_what_the_underlay_tries(lab, world):
         assert e["to"] == f"{H1}:{hidden}" and (e["hook"], e["errno"]) == ("lookup", errno.ECONNREFUSED)
 
 
+# listen(fd, backlog) of the 32-bit ABI, by "int 0x80", which no broker is asked about.
+OTHER_ABI = '''
+import ctypes, mmap
+page = mmap.mmap(-1, 4096, prot=mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC)
+page.write(bytes.fromhex("53" "b86b010000" "89fb" "89f1" "cd80" "5b" "c3"))
+listen_other = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_int, ctypes.c_int)(
+    ctypes.addressof(ctypes.c_char.from_buffer(page)))
+'''
+
+
+def test_a_listen_past_the_broker(lab, world):
+    """Nobody can refuse it; it is told, and gets no connections."""
+    near = world["near"]
+    near.do(OTHER_ABI + """
+both = [socket.socket(), socket.socket()]
+for s in both:
+    s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    s.bind(('', 7100))
+""")
+    with monitor(lab, "--endpoint", "near") as m:
+        assert near("both[0].listen()") is None
+        assert near("listen_other(both[1].fileno(), 5)") == 0
+        e = m.event(reason="listen_in_use")
+        assert (e["hook"], e["from"], e["errno"]) == ("listen", "0.0.0.0:7100", None)
+    for i in range(20):
+        world["far"].do(f"c = connect('{lab.ip('near')}', 7100)")
+        assert near("both[0].accept()[0].close()") is None
+        world["far"].do("c.close()")
+    assert not near("pending(both[1])")
+    near.do("[s.close() for s in both]")
+
+
 def test_what_a_socket_is_refused(lab, world):
     near, own = world["near"], lab.ip("near")
     near.do("""
