@@ -45,7 +45,8 @@ USAGE = """bench/bench VERB …
                            often and for how long
   profile WORKLOAD         which functions the server's core is in, on two networks, and where they
                            differ most
-      [--networks A,B]     (host,slim)   [--rounds N] [--seconds N] [--bin DIR]   as above (10, 2)
+      [--networks A,B]     (host,slim)   [--within] [--rounds N] [--seconds N] [--bin DIR]
+                           as above (10, 2)
   limits                   how well limits of bandwidth are held, and what they cost those that
                            have none   [--rounds N] [--seconds N] [--bin DIR]   as above (5, 3)
   list                     the workloads
@@ -95,6 +96,7 @@ def _parser():
     p = verbs.add_parser("profile")
     p.add_argument("workloads", metavar="WORKLOAD")
     p.add_argument("--networks", default="host,slim")
+    p.add_argument("--within", action="store_true")
     p.add_argument("--rounds", type=between(1, 1000), default=10)
     p.add_argument("--seconds", type=between(1, 3600), default=2)
     p.add_argument("--bin", metavar="DIR")
@@ -194,7 +196,7 @@ def _profile(args):
         raise LabError("a profile is of one workload on two networks")
     workload = args.workloads[0]
     build = _prepare(args, ["perf", *workload.programs])
-    found = profile.run(args.networks, workload, args.rounds,
+    found = profile.run(args.networks, workload, args.rounds, args.within,
                         workloads.Settings(args.seconds, build, 100))
     print(profile.markdown(found, workload), end="")
     return 0

@@ -59,11 +59,11 @@ class Sampler:
             raise LabError(f"perf took no samples: {(said + done.stderr).strip()[-200:]}")
 
 
-def run(networks, workload, rounds, settings):
+def run(networks, workload, rounds, within, settings):
     """{network: {function: ns for each unit of work}}."""
     seen = {n: collections.Counter() for n in networks}
     work = collections.Counter()
-    with runner.Bed(networks, settings.build) as bed, tempfile.TemporaryDirectory() as directory:
+    with runner.Bed(networks, settings.build, within) as bed, tempfile.TemporaryDirectory() as directory:
         for one in bed.places.values():
             one.serve(workload.server.name, workload.server.argv(one, settings.build),
                       workload.server.port)
