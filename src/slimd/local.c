@@ -1,13 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "local.h"
+#include "local-private.h"
 
-#include <arpa/inet.h>
 #include <bpf/bpf.h>
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <limits.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -19,41 +15,18 @@
 #include "../basic/alloc.h"
 #include "../basic/fd.h"
 #include "../basic/log.h"
-#include "../shared/rpc.h"
 #include "address.h"
 #include "cluster.h"
 #include "host.h"
-#include "ipv6.h"
 #include "limit.h"
 #include "mirror.h"
-#include "publish.h"
 #include "registry.h"
-#include "stack.h"
 #include "supervise.h"
-
-struct local {
-        uint32_t id;
-        struct slimd *d;
-        struct endpoint e;
-        char device[16];
-        uint32_t ifindex;
-        int netns_fd;
-        struct reservation reserved;
-        bool published;
-        int limits_error;              /* why its limits are not in force, or 0 */
-        struct supervisor *supervisor; /* NULL for a plain one that publishes nothing */
-        sd_event_source *end_source;
-        UT_hash_handle hh;
-};
-
-/* Both ends of a container's veth, the same in every container; they meet nobody but each other. */
-static const uint8_t host_mac[6] = {0x02, 0x51, 0x1e, 0x00, 0x00, 0x02};
-static const uint8_t container_mac[6] = SLIM_CONTAINER_MAC;
 
 /* --- paths ------------------------------------------------------------------------------------ */
 
 /* below: "/" CGROUP_PROGRAM, or "" for all of the container. */
-static void cgroup_path(const struct local *l, const char *below, char ret[PATH_MAX])
+void local_cgroup_path(const struct local *l, const char *below, char ret[PATH_MAX])
 {
         snprintf(ret, PATH_MAX, "%s/" CGROUP_CONTAINERS "/%u%s", l->d->opt.cgroup, l->id, below);
 }
@@ -108,7 +81,7 @@ uint32_t local_ifindex(const struct local *l)
         return l->ifindex;
 }
 
-static struct local *local_new(struct slimd *d, const struct endpoint *e)
+struct local *local_new(struct slimd *d, const struct endpoint *e)
 {
         struct local *l = new0(struct local, 1);
 
@@ -144,12 +117,12 @@ void local_forget_all(struct slimd *d)
 /* --- cgroups ---------------------------------------------------------------------------------- */
 
 /* Is a process left in the container's cgroup? */
-static bool is_populated(const struct local *l)
+bool local_is_populated(const struct local *l)
 {
         _cleanup_free_ char *events = NULL;
         char path[PATH_MAX + 32], dir[PATH_MAX];
 
-        cgroup_path(l, "/" CGROUP_PROGRAM, dir);
+        local_cgroup_path(l, "/" CGROUP_PROGRAM, dir);
         snprintf(path, sizeof(path), "%s/cgroup.events", dir);
         if (read_file_at(AT_FDCWD, path, 4096, &events, NULL) < 0)
                 return false;
@@ -162,7 +135,7 @@ static int count_pids(const struct local *l)
         char path[PATH_MAX + 32], dir[PATH_MAX];
         int n = 0;
 
-        cgroup_path(l, "/" CGROUP_PROGRAM, dir);
+        local_cgroup_path(l, "/" CGROUP_PROGRAM, dir);
         snprintf(path, sizeof(path), "%s/cgroup.procs", dir);
         if (read_file_at(AT_FDCWD, path, 4U << 20, &pids, NULL) < 0)
                 return 0;
@@ -171,12 +144,12 @@ static int count_pids(const struct local *l)
         return n;
 }
 
-static pid_t first_pid(const struct local *l)
+pid_t local_first_pid(const struct local *l)
 {
         _cleanup_free_ char *pids = NULL;
         char path[PATH_MAX + 32], dir[PATH_MAX];
 
-        cgroup_path(l, "/" CGROUP_PROGRAM, dir);
+        local_cgroup_path(l, "/" CGROUP_PROGRAM, dir);
         snprintf(path, sizeof(path), "%s/cgroup.procs", dir);
         if (read_file_at(AT_FDCWD, path, 4U << 20, &pids, NULL) < 0)
                 return 0;
@@ -189,7 +162,7 @@ static int make_cgroups(const struct local *l)
         char path[PATH_MAX];
 
         for (size_t i = 0; i < ARRAY_SIZE(below); i++) {
-                cgroup_path(l, below[i], path);
+                local_cgroup_path(l, below[i], path);
                 if (mkdir(path, 0755) < 0 && errno != EEXIST)
                         return -errno;
         }
@@ -200,7 +173,7 @@ static int move_pid(const struct local *l, pid_t pid)
 {
         char path[PATH_MAX + 32], dir[PATH_MAX], text[16];
 
-        cgroup_path(l, "/" CGROUP_PROGRAM, dir);
+        local_cgroup_path(l, "/" CGROUP_PROGRAM, dir);
         snprintf(path, sizeof(path), "%s/cgroup.procs", dir);
         snprintf(text, sizeof(text), "%d", pid);
         return write_file_at(AT_FDCWD, path, text);
@@ -211,7 +184,7 @@ uint64_t local_socket_cgroup(const struct local *l)
         struct stat st;
         char path[PATH_MAX];
 
-        cgroup_path(l, "/" CGROUP_BROKER, path);
+        local_cgroup_path(l, "/" CGROUP_BROKER, path);
         return stat(path, &st) == 0 ? st.st_ino : 0; /* a cgroup's id is its inode number */
 }
 
@@ -219,164 +192,15 @@ void local_describe(const struct local *l, json_t *endpoint)
 {
         char path[PATH_MAX];
 
-        cgroup_path(l, "", path);
+        local_cgroup_path(l, "", path);
         json_object_set_new(endpoint, "device", json_string(l->device));
         json_object_set_new(endpoint, "cgroup", json_string(path));
         json_object_set_new(endpoint, "broker_pid", json_integer(local_broker_pid(l)));
         json_object_set_new(endpoint, "pids", json_integer(count_pids(l)));
 }
 
-/* --- devices ---------------------------------------------------------------------------------- */
-
-static bool has(const struct local *l, enum slim_family f)
-{
-        return !inaddr_is_none(&l->e.addr[f]);
-}
-
-/* Of a family: all bits of an address, and its default route. */
-static const struct {
-        uint8_t bits;
-        const char *gateway;
-} families[SLIM_FAMILIES] = {
-    [SLIM_V4] = {32, GATEWAY_ADDRESS},
-    [SLIM_V6] = {128, IPV6_GATEWAY},
-};
-
-static int configure_family(const struct local *l, struct netlink *inside, uint32_t ifindex,
-                            enum slim_family f)
-{
-        union slim_addr gateway, any = f == SLIM_V4 ? inaddr_from_v4(0) : (union slim_addr){};
-        struct netlink_route route = {
-            .dst = any, .gateway = &gateway, .onlink = true, .ifindex = ifindex};
-        int r;
-
-        inaddr_parse(families[f].gateway, &gateway);
-        r = netlink_addr_add(inside, ifindex, &l->e.addr[f], families[f].bits);
-        if (r == 0)
-                r = netlink_neigh_add(inside, ifindex, &gateway, host_mac);
-        return r < 0 ? r : netlink_route_add(inside, &route);
-}
-
-/* eth0 in the container: its addresses, and everything else by way of the host. */
-static int configure_inside(const struct local *l)
-{
-        _cleanup_(netlink_freep) struct netlink *inside = NULL;
-        struct netlink_link eth0 = {}, lo;
-        int r;
-
-        r = netlink_open(l->netns_fd, &inside);
-        if (r < 0)
-                return r;
-        /* Before it is up, so that not one neighbour solicitation leaves. */
-        r = ipv6_set_device(l->netns_fd, "eth0", has(l, SLIM_V6) ? IPV6_INSIDE : IPV6_OFF);
-        if (r == 0)
-                r = netlink_link_get(inside, "lo", &lo);
-        if (r == 0)
-                r = netlink_link_up(inside, lo.ifindex);
-        if (r == 0)
-                r = netlink_link_get(inside, "eth0", &eth0);
-        if (r == 0)
-                r = netlink_link_up(inside, eth0.ifindex);
-        for (unsigned int f = 0; r == 0 && f < SLIM_FAMILIES; f++)
-                if (has(l, (enum slim_family)f))
-                        r = configure_family(l, inside, eth0.ifindex, (enum slim_family)f);
-        return r;
-}
-
-/* From wherever the host forwards, and, from its own address in the network, of the host itself. */
-static int add_routes(const struct local *l)
-{
-        for (unsigned int f = 0; f < SLIM_FAMILIES; f++) {
-                struct netlink_route route = {
-                    .dst = l->e.addr[f], .dst_bits = families[f].bits, .ifindex = l->ifindex};
-                int r;
-
-                if (!has(l, (enum slim_family)f))
-                        continue;
-                r = netlink_route_add(l->d->nl, &route);
-                if (r < 0)
-                        return r;
-                route.table = TABLE_OVERLAY;
-                route.source = stack_source(l->d, l->e.network, (enum slim_family)f);
-                r = netlink_route_add(l->d->nl, &route);
-                if (r < 0)
-                        return r;
-        }
-        return 0;
-}
-
-void local_network_changed(struct slimd *d, const char *network)
-{
-        for (struct local *l = d->locals; l; l = l->hh.next) {
-                int r;
-
-                if (!l->ifindex || strcmp(l->e.network, network) != 0)
-                        continue;
-                r = add_routes(l);
-                if (r < 0)
-                        log_warning_errno(r, "endpoint %s: cannot set its route: %m, ignoring",
-                                          l->e.name);
-        }
-}
-
-static int attach_device(struct local *l)
-{
-        struct slim_device device = {.endpoint = l->e.id, .network = l->e.network_id};
-        struct netlink_link link;
-        int r;
-
-        memcpy(device.addr, l->e.addr, sizeof(device.addr));
-
-        r = netlink_link_get(l->d->nl, l->device, &link);
-        if (r < 0)
-                return r;
-        l->ifindex = link.ifindex;
-        if (bpf_map_update_elem(datapath_map_fd(l->d->dp, DATAPATH_DEVICES), &l->ifindex, &device,
-                                BPF_ANY) < 0)
-                return -errno;
-        return datapath_attach(l->d->dp, l->ifindex, DATAPATH_CONTAINER);
-}
-
-/* The host's side: the gateway of IPv6, and the container for a neighbour that is known. */
-static int configure_outside(const struct local *l)
-{
-        union slim_addr gateway;
-        int r = 0;
-
-        inaddr_parse(IPV6_GATEWAY, &gateway);
-        if (has(l, SLIM_V6))
-                r = netlink_addr_add(l->d->nl, l->ifindex, &gateway, 64);
-        for (unsigned int f = 0; r == 0 && f < SLIM_FAMILIES; f++)
-                if (has(l, (enum slim_family)f))
-                        r = netlink_neigh_add(l->d->nl, l->ifindex, &l->e.addr[f], container_mac);
-        return r;
-}
-
-static int make_device(struct local *l)
-{
-        struct netlink *nl = l->d->nl;
-        int r;
-
-        r = netlink_veth_add(nl, l->device, host_mac, "eth0", container_mac, l->netns_fd,
-                             l->d->container_mtu);
-        if (r < 0)
-                return r;
-        r = ipv6_set_device(-1, l->device, has(l, SLIM_V6) ? IPV6_HOST : IPV6_OFF);
-        if (r < 0)
-                return r;
-        /* The program before the device is up: not one packet passes unchecked. */
-        r = attach_device(l);
-        if (r == 0)
-                r = netlink_link_up(nl, l->ifindex);
-        if (r == 0)
-                r = configure_outside(l);
-        if (r == 0)
-                r = configure_inside(l);
-        return r < 0 ? r : add_routes(l);
-}
-
 /* Where what it takes of its share is counted. One that is there has been counting. */
-static int make_usage(const struct local *l)
+int local_make_usage(const struct local *l)
 {
         static const struct slim_usage none;
         int map = datapath_map_fd(l->d->dp, DATAPATH_USAGE);
@@ -386,25 +210,10 @@ static int make_usage(const struct local *l)
         return errno == EEXIST ? 0 : -errno;
 }
 
-static void remove_device(struct local *l)
-{
-        struct netlink_link link;
-        uint32_t ifindex = l->ifindex;
-        int r;
-
-        if (!ifindex && netlink_link_get(l->d->nl, l->device, &link) == 0)
-                ifindex = link.ifindex;
-        r = netlink_link_del(l->d->nl, l->device); /* its namespace may have taken it along */
-        if (r < 0 && r != -ENODEV)
-                log_warning_errno(r, "cannot remove the device %s: %m, ignoring", l->device);
-        if (ifindex && l->d->dp)
-                bpf_map_delete_elem(datapath_map_fd(l->d->dp, DATAPATH_DEVICES), &ifindex);
-}
-
 /* --- state ------------------------------------------------------------------------------------ */
 
 /* Written under another name and renamed: whole, or not there. */
-static int state_save(const struct local *l)
+int local_state_save(const struct local *l)
 {
         _cleanup_free_ char *text = endpoint_to_json(&l->e);
         _cleanup_close_ int fd = -1;
@@ -443,7 +252,7 @@ void local_take_changes(struct slimd *d, const struct endpoint *e)
                                         "endpoint %s: cannot change its limits: %m", l->e.name);
         }
         l->e.limits = e->limits;
-        r = state_save(l);
+        r = local_state_save(l);
         if (r < 0)
                 log_warning_errno(
                     r, "endpoint %s: cannot remember its labels and limits: %m, ignoring",
@@ -453,7 +262,7 @@ void local_take_changes(struct slimd *d, const struct endpoint *e)
 /* --- the end ---------------------------------------------------------------------------------- */
 
 /* Removes everything of a container, as far as it was made. */
-static void tear_down(struct local *l)
+void local_tear_down(struct local *l)
 {
         struct slimd *d = l->d;
         _cleanup_(endpoint_clear) struct endpoint e = endpoint_copy(&l->e);
@@ -468,9 +277,9 @@ static void tear_down(struct local *l)
                 supervisor_free(l->supervisor);
         l->supervisor = NULL;
         l->end_source = sd_event_source_unref(l->end_source);
-        cgroup_path(l, "", cgroup);
+        local_cgroup_path(l, "", cgroup);
         host_remove_cgroup(cgroup);
-        remove_device(l);
+        local_remove_device(l);
         if (d->dp) {
                 bpf_map_delete_elem(datapath_map_fd(d->dp, DATAPATH_USAGE), &e.id);
                 (void)limit_set(d, l->id, &(struct limits){});
@@ -488,23 +297,23 @@ static int on_end(sd_event_source *source, const struct inotify_event *event, vo
 {
         struct local *l = userdata;
 
-        if (!is_populated(l))
-                tear_down(l);
+        if (!local_is_populated(l))
+                local_tear_down(l);
         return 0;
 }
 
-static int watch_end(struct local *l)
+int local_watch_end(struct local *l)
 {
         char path[PATH_MAX + 32], dir[PATH_MAX];
 
-        cgroup_path(l, "/" CGROUP_PROGRAM, dir);
+        local_cgroup_path(l, "/" CGROUP_PROGRAM, dir);
         snprintf(path, sizeof(path), "%s/cgroup.events", dir);
         return sd_event_add_inotify(l->d->event, &l->end_source, path, IN_MODIFY, on_end, l);
 }
 
 /* --- the beginning ---------------------------------------------------------------------------- */
 
-static int supervise(struct local *l, int notify_fd)
+int local_supervise(struct local *l, int notify_fd)
 {
         char path[PATH_MAX];
         struct supervisor_options o = {
@@ -517,7 +326,7 @@ static int supervise(struct local *l, int notify_fd)
 
         if (!l->e.slim && !l->reserved.n)
                 return 0;
-        cgroup_path(l, "/" CGROUP_BROKER, path);
+        local_cgroup_path(l, "/" CGROUP_BROKER, path);
         return supervisor_new(l->d, &o, &l->supervisor);
 }
 
@@ -592,26 +401,26 @@ static int bring_up(struct local *l, const struct local_request *q, const char *
         int r;
 
         *ret_step = "remember it";
-        r = state_save(l);
+        r = local_state_save(l);
         if (r < 0)
                 return r;
         *ret_step = "make its cgroup";
         r = make_cgroups(l);
         if (r == 0)
-                r = watch_end(l);
+                r = local_watch_end(l);
         if (r >= 0)
                 r = move_pid(l, q->pid);
         if (r < 0)
                 return r;
         *ret_step = "make its network device";
-        r = make_device(l);
+        r = local_make_device(l);
         if (r < 0)
                 return r;
         *ret_step = "enter it into the data path";
         known = model_endpoint(&l->d->model, l->id);
         r = known && known->pending ? l->d->policy_error ?: -EAGAIN : mirror_endpoint(l->d, &l->e);
         if (r == 0)
-                r = make_usage(l);
+                r = local_make_usage(l);
         if (r < 0)
                 return r;
         *ret_step = "limit its bandwidth";
@@ -619,7 +428,7 @@ static int bring_up(struct local *l, const struct local_request *q, const char *
         if (r < 0)
                 return r;
         *ret_step = "start its broker";
-        r = supervise(l, q->notify_fd);
+        r = local_supervise(l, q->notify_fd);
         if (r < 0)
                 return r;
         *ret_step = "publish its ports";
@@ -651,8 +460,8 @@ static void clear_ended(struct slimd *d, const struct local_request *q)
                             inaddr_is_one_of(&q->addr[SLIM_V6], l->e.addr);
 
                 same = same && strcmp(l->e.network, q->network) == 0;
-                if ((same || wants_its_port(l, q->publish)) && !is_populated(l))
-                        tear_down(l);
+                if ((same || wants_its_port(l, q->publish)) && !local_is_populated(l))
+                        local_tear_down(l);
         }
 }
 
@@ -710,7 +519,7 @@ int local_add(struct slimd *d, const struct local_request *q, struct endpoint **
                 if (r == 0)
                         r = bring_up(l, q, &step);
                 if (r < 0 && l)
-                        tear_down(l);
+                        local_tear_down(l);
                 else if (r < 0)
                         (void)registry_withdraw(d, &e);
         }
@@ -723,177 +532,12 @@ int local_add(struct slimd *d, const struct local_request *q, struct endpoint **
         return *ret ? 0 : -ENOENT;
 }
 
-/* --- a new slimd, the old containers ---------------------------------------------------------- */
-
-int local_load(struct slimd *d)
-{
-        _cleanup_free_ char *dir_path = NULL;
-        struct dirent *entry;
-        DIR *dir;
-
-        if (asprintf(&dir_path, "%s/endpoints", d->opt.run_dir) < 0) {
-                dir_path = NULL;
-                return log_error_errno(-ENOMEM, "cannot find the old containers: %m");
-        }
-        dir = opendir(dir_path);
-        if (!dir && errno == ENOENT)
-                return 0;
-        if (!dir)
-                return log_error_errno(-errno, "cannot open %s: %m", dir_path);
-        while ((entry = readdir(dir))) {
-                _cleanup_free_ char *text = NULL;
-                struct endpoint e, *kept;
-                struct local *l;
-                uint64_t id;
-                int r;
-
-                if (parse_uint(entry->d_name, 1, UINT32_MAX, &id) < 0)
-                        continue;
-                if (read_file_at(dirfd(dir), entry->d_name, 65536, &text, NULL) < 0 ||
-                    endpoint_from_json((uint32_t)id, text, &e) < 0) {
-                        log_warning("%s/%s is damaged, ignoring", dir_path, entry->d_name);
-                        continue;
-                }
-                /* The addresses of the underlay may have changed meanwhile. */
-                memcpy(e.host_addr, d->underlay_addr, sizeof(e.host_addr));
-                l = local_new(d, &e);
-                r = l ? reservation_new(&e, &l->reserved) : -ENOMEM;
-                if (r < 0)
-                        endpoint_clear(&e);
-                else
-                        r = model_put_endpoint(&d->model, &e, &kept);
-                if (r < 0) {
-                        closedir(dir);
-                        return log_error_errno(-ENOMEM, "cannot find the old containers: %m");
-                }
-                l->published = true; /* as that slimd left it */
-        }
-        closedir(dir);
-        return 0;
-}
-
-static int open_netns(struct local *l)
-{
-        char path[64];
-
-        snprintf(path, sizeof(path), "/proc/%d/ns/net", first_pid(l));
-        l->netns_fd = open(path, O_RDONLY | O_CLOEXEC);
-        return l->netns_fd < 0 ? -errno : 0;
-}
-
-/* Ports that nobody has held meanwhile may be another's by now. Then the container goes on without
- * all of its published ports, rather than with a stranger's. */
-static void give_up_ports(struct local *l)
-{
-        l->published = false;
-        publish_end(l->d, &l->e);
-        reservation_done(&l->reserved);
-        l->e.publish = (struct publications){};
-        (void)state_save(l);
-        (void)registry_republish(l->d, &l->e);
-}
-
-/* The reservations are its broker's, if that still runs. */
-static int adopt_ports(struct local *l)
-{
-        _cleanup_free_ char *error = NULL;
-        char path[PATH_MAX];
-        int r;
-
-        if (!l->reserved.n)
-                return 0;
-        cgroup_path(l, "/" CGROUP_BROKER, path);
-        r = supervisor_take(path, &l->reserved);
-        if (r == -ENOENT) {
-                r = reservation_bind(&l->e, &l->reserved, &error);
-                if (r < 0) {
-                        log_error("endpoint %s: nobody held its published ports while no slimd was "
-                                  "there, and now: %s; none of them is published any more, restart "
-                                  "the container",
-                                  l->e.name, error ?: strerror(-r));
-                        give_up_ports(l);
-                        return 0;
-                }
-        }
-        return r < 0 ? r : publish_begin(l->d, &l->e);
-}
-
-static int adopt(struct local *l)
-{
-        int r;
-
-        if (!is_populated(l))
-                return -ESRCH;
-        r = watch_end(l);
-        if (r < 0)
-                return r;
-        if (!is_populated(l)) /* it ended before the watch began */
-                return -ESRCH;
-        r = open_netns(l);
-        if (r < 0)
-                return r;
-        r = attach_device(l);
-        if (r < 0)
-                return r;
-        r = mirror_endpoint(l->d, &l->e);
-        if (r == 0)
-                r = make_usage(l);
-        if (r == 0)
-                r = limit_set(l->d, l->id, &l->e.limits);
-        if (r < 0)
-                return r;
-        r = adopt_ports(l);
-        if (r < 0)
-                return r;
-        r = supervise(l, -1);
-        if (r == -ENOENT) {
-                log_error("endpoint %s: its broker died while no slimd was there, so its programs "
-                          "get no new TCP sockets; restart the container",
-                          l->e.name);
-                return 0;
-        }
-        return r;
-}
-
-void local_adopt_all(struct slimd *d)
-{
-        struct local *l, *next;
-
-        HASH_ITER(hh, d->locals, l, next)
-        {
-                int r = adopt(l);
-
-                if (r == -ESRCH) {
-                        tear_down(l);
-                } else if (r < 0) {
-                        log_error_errno(r, "endpoint %s: cannot take it over: %m, ending it",
-                                        l->e.name);
-                        tear_down(l);
-                }
-        }
-}
-
-int local_republish_all(struct slimd *d)
-{
-        for (struct local *l = d->locals; l; l = l->hh.next) {
-                int r = registry_republish(d, &l->e);
-
-                if (r == -EEXIST)
-                        log_error("endpoint %s (%u): its name or address was given to another "
-                                  "while this host was away; others do not reach it",
-                                  l->e.name, l->id);
-                else if (r < 0)
-                        return r;
-        }
-        return 0;
-}
-
 void local_remove_all(struct slimd *d)
 {
         struct local *l, *next;
 
         HASH_ITER(hh, d->locals, l, next)
         {
-                tear_down(l);
+                local_tear_down(l);
         }
 }

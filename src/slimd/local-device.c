@@ -1,0 +1,178 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The devices of a container: its veth, with addresses, neighbours and routes on both sides. */
+#include "local-private.h"
+
+#include <bpf/bpf.h>
+#include <errno.h>
+#include <string.h>
+
+#include "../basic/log.h"
+#include "host.h"
+#include "ipv6.h"
+#include "stack.h"
+
+/* Both ends of a container's veth, the same in every container; they meet nobody but each other. */
+static const uint8_t host_mac[6] = {0x02, 0x51, 0x1e, 0x00, 0x00, 0x02};
+static const uint8_t container_mac[6] = SLIM_CONTAINER_MAC;
+
+static bool has(const struct local *l, enum slim_family f)
+{
+        return !inaddr_is_none(&l->e.addr[f]);
+}
+
+/* Of a family: all bits of an address, and its default route. */
+static const struct {
+        uint8_t bits;
+        const char *gateway;
+} families[SLIM_FAMILIES] = {
+    [SLIM_V4] = {32, GATEWAY_ADDRESS},
+    [SLIM_V6] = {128, IPV6_GATEWAY},
+};
+
+static int configure_family(const struct local *l, struct netlink *inside, uint32_t ifindex,
+                            enum slim_family f)
+{
+        union slim_addr gateway, any = f == SLIM_V4 ? inaddr_from_v4(0) : (union slim_addr){};
+        struct netlink_route route = {
+            .dst = any, .gateway = &gateway, .onlink = true, .ifindex = ifindex};
+        int r;
+
+        inaddr_parse(families[f].gateway, &gateway);
+        r = netlink_addr_add(inside, ifindex, &l->e.addr[f], families[f].bits);
+        if (r == 0)
+                r = netlink_neigh_add(inside, ifindex, &gateway, host_mac);
+        return r < 0 ? r : netlink_route_add(inside, &route);
+}
+
+/* eth0 in the container: its addresses, and everything else by way of the host. */
+static int configure_inside(const struct local *l)
+{
+        _cleanup_(netlink_freep) struct netlink *inside = NULL;
+        struct netlink_link eth0 = {}, lo;
+        int r;
+
+        r = netlink_open(l->netns_fd, &inside);
+        if (r < 0)
+                return r;
+        /* Before it is up, so that not one neighbour solicitation leaves. */
+        r = ipv6_set_device(l->netns_fd, "eth0", has(l, SLIM_V6) ? IPV6_INSIDE : IPV6_OFF);
+        if (r == 0)
+                r = netlink_link_get(inside, "lo", &lo);
+        if (r == 0)
+                r = netlink_link_up(inside, lo.ifindex);
+        if (r == 0)
+                r = netlink_link_get(inside, "eth0", &eth0);
+        if (r == 0)
+                r = netlink_link_up(inside, eth0.ifindex);
+        for (unsigned int f = 0; r == 0 && f < SLIM_FAMILIES; f++)
+                if (has(l, (enum slim_family)f))
+                        r = configure_family(l, inside, eth0.ifindex, (enum slim_family)f);
+        return r;
+}
+
+/* From wherever the host forwards, and, from its own address in the network, of the host itself. */
+static int add_routes(const struct local *l)
+{
+        for (unsigned int f = 0; f < SLIM_FAMILIES; f++) {
+                struct netlink_route route = {
+                    .dst = l->e.addr[f], .dst_bits = families[f].bits, .ifindex = l->ifindex};
+                int r;
+
+                if (!has(l, (enum slim_family)f))
+                        continue;
+                r = netlink_route_add(l->d->nl, &route);
+                if (r < 0)
+                        return r;
+                route.table = TABLE_OVERLAY;
+                route.source = stack_source(l->d, l->e.network, (enum slim_family)f);
+                r = netlink_route_add(l->d->nl, &route);
+                if (r < 0)
+                        return r;
+        }
+        return 0;
+}
+
+void local_network_changed(struct slimd *d, const char *network)
+{
+        for (struct local *l = d->locals; l; l = l->hh.next) {
+                int r;
+
+                if (!l->ifindex || strcmp(l->e.network, network) != 0)
+                        continue;
+                r = add_routes(l);
+                if (r < 0)
+                        log_warning_errno(r, "endpoint %s: cannot set its route: %m, ignoring",
+                                          l->e.name);
+        }
+}
+
+int local_attach_device(struct local *l)
+{
+        struct slim_device device = {.endpoint = l->e.id, .network = l->e.network_id};
+        struct netlink_link link;
+        int r;
+
+        memcpy(device.addr, l->e.addr, sizeof(device.addr));
+
+        r = netlink_link_get(l->d->nl, l->device, &link);
+        if (r < 0)
+                return r;
+        l->ifindex = link.ifindex;
+        if (bpf_map_update_elem(datapath_map_fd(l->d->dp, DATAPATH_DEVICES), &l->ifindex, &device,
+                                BPF_ANY) < 0)
+                return -errno;
+        return datapath_attach(l->d->dp, l->ifindex, DATAPATH_CONTAINER);
+}
+
+/* The host's side: the gateway of IPv6, and the container for a neighbour that is known. */
+static int configure_outside(const struct local *l)
+{
+        union slim_addr gateway;
+        int r = 0;
+
+        inaddr_parse(IPV6_GATEWAY, &gateway);
+        if (has(l, SLIM_V6))
+                r = netlink_addr_add(l->d->nl, l->ifindex, &gateway, 64);
+        for (unsigned int f = 0; r == 0 && f < SLIM_FAMILIES; f++)
+                if (has(l, (enum slim_family)f))
+                        r = netlink_neigh_add(l->d->nl, l->ifindex, &l->e.addr[f], container_mac);
+        return r;
+}
+
+int local_make_device(struct local *l)
+{
+        struct netlink *nl = l->d->nl;
+        int r;
+
+        r = netlink_veth_add(nl, l->device, host_mac, "eth0", container_mac, l->netns_fd,
+                             l->d->container_mtu);
+        if (r < 0)
+                return r;
+        r = ipv6_set_device(-1, l->device, has(l, SLIM_V6) ? IPV6_HOST : IPV6_OFF);
+        if (r < 0)
+                return r;
+        /* The program before the device is up: not one packet passes unchecked. */
+        r = local_attach_device(l);
+        if (r == 0)
+                r = netlink_link_up(nl, l->ifindex);
+        if (r == 0)
+                r = configure_outside(l);
+        if (r == 0)
+                r = configure_inside(l);
+        return r < 0 ? r : add_routes(l);
+}
+
+void local_remove_device(struct local *l)
+{
+        struct netlink_link link;
+        uint32_t ifindex = l->ifindex;
+        int r;
+
+        if (!ifindex && netlink_link_get(l->d->nl, l->device, &link) == 0)
+                ifindex = link.ifindex;
+        r = netlink_link_del(l->d->nl, l->device); /* its namespace may have taken it along */
+        if (r < 0 && r != -ENODEV)
+                log_warning_errno(r, "cannot remove the device %s: %m, ignoring", l->device);
+        if (ifindex && l->d->dp)
+                bpf_map_delete_elem(datapath_map_fd(l->d->dp, DATAPATH_DEVICES), &ifindex);
+}
