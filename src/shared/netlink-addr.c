@@ -194,6 +194,11 @@ int netlink_route_add(struct netlink *nl, const struct netlink_route *route)
         return run_route(nl, route, RTM_NEWROUTE, NLM_F_CREATE | NLM_F_REPLACE);
 }
 
+int netlink_route_add_new(struct netlink *nl, const struct netlink_route *route)
+{
+        return run_route(nl, route, RTM_NEWROUTE, NLM_F_CREATE | NLM_F_EXCL);
+}
+
 int netlink_route_del(struct netlink *nl, const struct netlink_route *route)
 {
         return run_route(nl, route, RTM_DELROUTE, 0);

@@ -5,6 +5,7 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <linux/if_link.h>
+#include <linux/net_namespace.h>
 #include <linux/rtnetlink.h>
 #include <linux/veth.h>
 #include <net/if.h>
@@ -53,6 +54,7 @@ static int read_link(const struct nlmsghdr *nlh, void *userdata)
         l.up = ifi->ifi_flags & IFF_UP;
         l.ethernet = ifi->ifi_type == ARPHRD_ETHER || ifi->ifi_type == ARPHRD_LOOPBACK;
         l.mtu = netlink_attr_u32(attrs[IFLA_MTU], 0);
+        l.peer_netns = (int32_t)netlink_attr_u32(attrs[IFLA_LINK_NETNSID], UINT32_MAX);
         copy_name(l.name, sizeof(l.name), attrs[IFLA_IFNAME]);
         if (attrs[IFLA_ADDRESS] && mnl_attr_get_payload_len(attrs[IFLA_ADDRESS]) == sizeof(l.mac))
                 memcpy(l.mac, mnl_attr_get_payload(attrs[IFLA_ADDRESS]), sizeof(l.mac));
@@ -102,6 +104,31 @@ static int link_get(struct netlink *nl, uint32_t ifindex, const char *name,
 int netlink_link_get(struct netlink *nl, const char *name, struct netlink_link *ret)
 {
         return name_fits(name) ? link_get(nl, 0, name, ret) : -ENODEV;
+}
+
+static int read_netns_id(const struct nlmsghdr *nlh, void *userdata)
+{
+        const struct nlattr *attrs[NETNSA_MAX + 1];
+        int r = netlink_attrs(nlh, sizeof(struct rtgenmsg), attrs, NETNSA_MAX);
+
+        if (r < 0)
+                return r;
+        *(int32_t *)userdata = (int32_t)netlink_attr_u32(attrs[NETNSA_NSID], UINT32_MAX);
+        return 0;
+}
+
+int netlink_netns_id(struct netlink *nl, int netns_fd, int32_t *ret)
+{
+        struct netlink_request req;
+        int32_t id = -1;
+        int r;
+
+        netlink_request_init(&req, RTM_GETNSID, 0, sizeof(struct rtgenmsg));
+        mnl_attr_put_u32(&req.head, NETNSA_FD, (uint32_t)netns_fd);
+        r = netlink_request_run(nl, &req, read_netns_id, &id);
+        if (r == 0)
+                *ret = id;
+        return r;
 }
 
 /* --- making ----------------------------------------------------------------------------------- */

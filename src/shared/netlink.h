@@ -31,12 +31,17 @@ struct netlink_link {
         bool up;
         bool ethernet; /* or lo, whose frames look the same */
         char name[16];
-        char kind[16]; /* "veth", "vxlan", "" for a physical one */
+        char kind[16];      /* "veth", "vxlan", "" for a physical one */
+        int32_t peer_netns; /* where the other end of a veth is, as netlink_netns_id(); or -1 */
         uint64_t rx_packets, tx_packets, rx_bytes, tx_bytes;
 };
 
 /* -ENODEV: no such device. */
 int netlink_link_get(struct netlink *nl, const char *name, struct netlink_link *ret);
+
+/* What this namespace calls another one: the same number as long as it is there. -1 in *ret:
+ * nothing of this one's has its other end there. */
+int netlink_netns_id(struct netlink *nl, int netns_fd, int32_t *ret);
 
 /*
  * The collect-metadata VXLAN device (ip link add NAME type vxlan external dstport PORT), ARP off,
@@ -58,6 +63,8 @@ int netlink_link_up(struct netlink *nl, uint32_t ifindex);
 /* The device's first global IPv4 (family AF_INET) or IPv6 address. -EADDRNOTAVAIL: none. */
 int netlink_addr_get(struct netlink *nl, uint32_t ifindex, int family, union slim_addr *ret,
                      uint8_t *ret_bits);
+/* Has the device this address? -EADDRNOTAVAIL: no. */
+int netlink_addr_find(struct netlink *nl, uint32_t ifindex, const union slim_addr *addr);
 /* bits: prefix length within the address's own family (32 for an IPv4 host address). -EEXIST. */
 int netlink_addr_add(struct netlink *nl, uint32_t ifindex, const union slim_addr *addr,
                      uint8_t bits);
@@ -84,6 +91,11 @@ struct netlink_route {
 
 /* Adds or replaces. */
 int netlink_route_add(struct netlink *nl, const struct netlink_route *route);
+/* Adds. -EEXIST: there is one to that destination, by whatever way. */
+int netlink_route_add_new(struct netlink *nl, const struct netlink_route *route);
+/* Is there such a route, with this destination, gateway and device, in the main table? -ESRCH: no.
+ */
+int netlink_route_find(struct netlink *nl, const struct netlink_route *route);
 /* -ESRCH: no such route. */
 int netlink_route_del(struct netlink *nl, const struct netlink_route *route);
 

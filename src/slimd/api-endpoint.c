@@ -1,18 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Endpoint.Add, .List, .Show, .Label, .Limit.
+ * Endpoint.List, .Show, .Label, .Limit. (Endpoint.Add is in api-endpoint-add.c.)
  */
 #include <errno.h>
-#include <fcntl.h>
-#include <linux/magic.h>
-#include <linux/nsfs.h>
-#include <sched.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-#include <sys/ioctl.h>
-#include <sys/vfs.h>
-#include <unistd.h>
 
 #include "../basic/alloc.h"
 #include "../basic/fd.h"
@@ -35,7 +26,7 @@ static json_t *labels_of(const struct endpoint *e)
         return endpoint_labels(e, &labels) < 0 ? NULL : labels_to_json(&labels);
 }
 
-static json_t *describe(const struct slimd *d, const struct endpoint *e)
+json_t *api_describe_endpoint(const struct slimd *d, const struct endpoint *e)
 {
         char buf[SLIM_FAMILIES][INADDR_TEXT_MAX], host_buf[SLIM_FAMILIES][INADDR_TEXT_MAX];
         const char *addr[SLIM_FAMILIES], *host[SLIM_FAMILIES];
@@ -60,165 +51,22 @@ static json_t *describe(const struct slimd *d, const struct endpoint *e)
         return j;
 }
 
-/* The pid that a pidfd stands for (proc(5), fdinfo). */
-static int pidfd_pid(int fd, pid_t *ret)
+static bool is_attached(const struct slimd *d, const struct endpoint *e, const char *prefix)
 {
-        _cleanup_free_ char *text = NULL;
-        char path[64];
-        const char *line;
-        long pid;
-        int r;
+        const struct local *l = local_find(d, e->id);
+        const char *id = l ? local_attachment(l) : NULL;
 
-        snprintf(path, sizeof(path), "/proc/self/fdinfo/%d", fd);
-        r = read_file_at(AT_FDCWD, path, 4096, &text, NULL);
-        if (r < 0)
-                return r;
-        line = strstr(text, "\nPid:");
-        if (!line)
-                return -EBADF;
-        pid = strtol(line + 5, NULL, 10);
-        if (pid <= 0)
-                return -ESRCH;
-        *ret = (pid_t)pid;
-        return 0;
-}
-
-static int check_fds(struct api_call *call, bool slim, pid_t pid)
-{
-        size_t want = slim ? 3 : 2;
-        struct statfs fs;
-        char path[64], link[64];
-        ssize_t n;
-        pid_t real;
-        int r;
-
-        if (call->n_fds != want)
-                return api_fail(call, -EINVAL,
-                                "an endpoint of this kind takes %zu descriptors, not %zu", want,
-                                call->n_fds);
-        if (fstatfs(call->fds[0], &fs) < 0 || fs.f_type != NSFS_MAGIC ||
-            ioctl(call->fds[0], NS_GET_NSTYPE) != CLONE_NEWNET)
-                return api_fail(call, -EINVAL, "the first descriptor is not a network namespace");
-        r = pidfd_pid(call->fds[1], &real);
-        if (r == -ESRCH)
-                return api_fail(call, r, "the container has ended already");
-        if (r < 0 || real != pid)
-                return api_fail(call, -EINVAL, "the second descriptor is not a pidfd of process %d",
-                                pid);
-        if (!slim)
-                return 0;
-        snprintf(path, sizeof(path), "/proc/self/fd/%d", call->fds[2]);
-        n = readlink(path, link, sizeof(link) - 1);
-        if (n < 0 || strncmp(link, "anon_inode:seccomp notify", (size_t)n) != 0)
-                return api_fail(call, -EINVAL,
-                                "the third descriptor is not one of seccomp notifications");
-        return 0;
-}
-
-int api_endpoint_add(struct api_call *call)
-{
-        const char *name, *network_name = POLICY_DEFAULT_NETWORK, *addr_text[SLIM_FAMILIES] = {},
-                          *kind;
-        char problem[PUBLICATION_PROBLEM_MAX];
-        _Static_assert(sizeof(problem) >= LABELING_PROBLEM_MAX, "a label's problem is longer");
-        _Static_assert(sizeof(problem) >= LIMITS_PROBLEM_MAX, "a limit's problem is longer");
-        struct publications publish;
-        const json_t *publish_list = NULL, *port_list = NULL, *limits = NULL;
-        _cleanup_json_ json_t *ports = NULL;
-        struct named_ports named = {};
-        json_t *labels = NULL;
-        struct local_request q = {};
-        struct slimd *d = call->d;
-        struct network *network;
-        struct endpoint *e;
-        json_int_t pid;
-        bool slim;
-        int r;
-
-        r = api_unpack(call, "{s:s, s?s, s?s, s?s, s:s, s:I, s?o, s?o, s?o, s?o}", "name", &name,
-                       "network", &network_name, "address", &addr_text[SLIM_V4], "address6",
-                       &addr_text[SLIM_V6], "kind", &kind, "pid", &pid, "publish", &publish_list,
-                       "labels", &labels, "ports", &port_list, "limits", &limits);
-        if (r == 0)
-                r = api_check_name(call, "name", name);
-        if (r == 0)
-                r = api_check_name(call, "network", network_name);
-        if (r < 0)
-                return r;
-        slim = strcmp(kind, "slim") == 0;
-        if (!slim && strcmp(kind, "plain") != 0)
-                return api_fail(call, -EINVAL, "kind \"%s\" is neither slim nor plain", kind);
-        for (unsigned int f = 0; f < SLIM_FAMILIES; f++)
-                if (addr_text[f] &&
-                    (inaddr_parse(addr_text[f], &q.addr[f]) < 0 || inaddr_family(&q.addr[f]) != f))
-                        return api_fail(call, -EINVAL, "address \"%s\" is not an IPv%d address",
-                                        addr_text[f], f == SLIM_V4 ? 4 : 6);
-        if (pid < 1 || pid > INT32_MAX)
-                return api_fail(call, -EINVAL, "pid %lld is not a process", (long long)pid);
-        r = publications_from_json(publish_list, &publish, problem);
-        if (r == 0)
-                r = labeling_check(labels, false, problem);
-        if (r == 0)
-                r = named_ports_from_json(port_list, &named, problem);
-        if (r == 0)
-                r = limits_from_json(limits, &q.limits, problem);
-        if (r < 0)
-                return api_fail(call, r, "%s", problem);
-        ports = named_ports_to_json(&named);
-        if (named.n && !ports)
-                return -ENOMEM;
-        r = check_fds(call, slim, (pid_t)pid);
-        if (r < 0)
-                return r;
-        r = limits_are_none(&q.limits) ? 0 : limit_prepare(d, &call->error);
-        if (r < 0)
-                return r;
-
-        /* So that whoever was there before this container is known here when it runs. */
-        r = cluster_sync(d);
-        if (r < 0)
-                return api_fail(call, r, "the store does not answer: %s", strerror(-r));
-        r = api_want_network(call, network_name, &network);
-        if (r < 0)
-                return r;
-        for (unsigned int f = 0; f < SLIM_FAMILIES; f++)
-                if (addr_text[f] && !address_is_usable(network, &q.addr[f]))
-                        return api_fail(call, -ERANGE,
-                                        "address %s is not a container's in network \"%s\"",
-                                        addr_text[f], network->name);
-
-        q.name = name;
-        q.network = network_name;
-        q.publish = &publish;
-        q.labels = json_object_size(labels) > 0 ? labels : NULL;
-        q.ports = ports;
-        q.slim = slim;
-        q.pid = (pid_t)pid;
-        q.netns_fd = call->fds[0];
-        q.notify_fd = slim ? call->fds[2] : -1;
-        r = local_add(d, &q, &e, &call->error);
-        if (r < 0) {
-                limit_tidy(d);
-                return r;
-        }
-        json_object_set_new(call->answer, "endpoint", describe(d, e));
-        json_object_set_new(call->answer, "mtu", json_integer(d->container_mtu));
-        json_object_set_new(call->answer, "gateway",
-                            inaddr_is_none(&e->addr[SLIM_V4]) ? json_null()
-                                                              : json_string(GATEWAY_ADDRESS));
-        json_object_set_new(call->answer, "gateway6",
-                            inaddr_is_none(&e->addr[SLIM_V6]) ? json_null()
-                                                              : json_string(IPV6_GATEWAY));
-        return 0;
+        return id && strncmp(id, prefix, strlen(prefix)) == 0;
 }
 
 int api_endpoint_list(struct api_call *call)
 {
-        const char *network = NULL;
+        const char *network = NULL, *attached = NULL;
         json_t *list;
         int all = 0, r;
 
-        r = api_unpack(call, "{s?s, s?b}", "network", &network, "all", &all);
+        r = api_unpack(call, "{s?s, s?b, s?s}", "network", &network, "all", &all, "attached",
+                       &attached);
         if (r == 0 && network)
                 r = api_check_name(call, "network", network);
         if (r < 0)
@@ -228,8 +76,9 @@ int api_endpoint_list(struct api_call *call)
                 return api_fail(call, -ENOENT, "network \"%s\" does not exist", network);
         list = json_array();
         for (struct endpoint *e = call->d->model.endpoints; e; e = e->hh.next)
-                if ((all || !e->is_host) && (!network || strcmp(network, e->network) == 0))
-                        json_array_append_new(list, describe(call->d, e));
+                if ((all || !e->is_host) && (!network || strcmp(network, e->network) == 0) &&
+                    (!attached || is_attached(call->d, e, attached)))
+                        json_array_append_new(list, api_describe_endpoint(call->d, e));
         json_object_set_new(call->answer, "endpoints", list);
         return 0;
 }
@@ -262,7 +111,7 @@ int api_endpoint_show(struct api_call *call)
                 r = find(call, name, network, &e);
         if (!e)
                 return r;
-        json_object_set_new(call->answer, "endpoint", describe(call->d, e));
+        json_object_set_new(call->answer, "endpoint", api_describe_endpoint(call->d, e));
         return 0;
 }
 
@@ -306,7 +155,7 @@ static int change(struct api_call *call, const struct change *c, const struct en
                 return api_fail(call, r, "cannot %s endpoint \"%s\": %s", c->verb, name,
                                 strerror(-r));
         *ret = e;
-        json_object_set_new(call->answer, "endpoint", describe(call->d, e));
+        json_object_set_new(call->answer, "endpoint", api_describe_endpoint(call->d, e));
         return 0;
 }
 

@@ -33,6 +33,8 @@ static const struct {
     {"Network.Label", api_network_label},
     {"Network.Remove", api_network_remove},
     {"Endpoint.Add", api_endpoint_add},
+    {"Endpoint.Attach", api_endpoint_attach},
+    {"Endpoint.Detach", api_endpoint_detach},
     {"Endpoint.List", api_endpoint_list},
     {"Endpoint.Show", api_endpoint_show},
     {"Endpoint.Label", api_endpoint_label},

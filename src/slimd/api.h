@@ -51,12 +51,17 @@ int api_check_name(struct api_call *call, const char *what, const char *name);
 /* The named network, or the default one, which is made when it is first wanted. As the methods. */
 int api_want_network(struct api_call *call, const char *name, struct network **ret);
 
+/* An endpoint as answers have it (ENDPOINT in docs/api.md): a new reference, or NULL. */
+json_t *api_describe_endpoint(const struct slimd *d, const struct endpoint *e);
+
 /* The methods. 0, or a negative errno and call->error. */
 int api_network_create(struct api_call *call);
 int api_network_list(struct api_call *call);
 int api_network_remove(struct api_call *call);
 int api_network_label(struct api_call *call);
 int api_endpoint_add(struct api_call *call);
+int api_endpoint_attach(struct api_call *call);
+int api_endpoint_detach(struct api_call *call);
 int api_endpoint_list(struct api_call *call);
 int api_endpoint_show(struct api_call *call);
 int api_endpoint_label(struct api_call *call);

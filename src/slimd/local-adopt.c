@@ -60,19 +60,12 @@ int local_load(struct slimd *d)
                         closedir(dir);
                         return log_error_errno(-ENOMEM, "cannot find the old containers: %m");
                 }
+                if (local_state_attachment(l, text) < 0)
+                        log_warning("%s/%s is damaged, clearing it away", dir_path, entry->d_name);
                 l->published = true; /* as that slimd left it */
         }
         closedir(dir);
         return 0;
-}
-
-static int open_netns(struct local *l)
-{
-        char path[64];
-
-        snprintf(path, sizeof(path), "/proc/%d/ns/net", local_first_pid(l));
-        l->netns_fd = open(path, O_RDONLY | O_CLOEXEC);
-        return l->netns_fd < 0 ? -errno : 0;
 }
 
 /* Ports that nobody has held meanwhile may be another's by now. Then the container goes on without
@@ -116,14 +109,7 @@ static int adopt(struct local *l)
 {
         int r;
 
-        if (!local_is_populated(l))
-                return -ESRCH;
-        r = local_watch_end(l);
-        if (r < 0)
-                return r;
-        if (!local_is_populated(l)) /* it ended before the watch began */
-                return -ESRCH;
-        r = open_netns(l);
+        r = local_find_bond(l);
         if (r < 0)
                 return r;
         r = local_attach_device(l);

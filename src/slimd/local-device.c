@@ -11,8 +11,7 @@
 #include "ipv6.h"
 #include "stack.h"
 
-/* Both ends of a container's veth, the same in every container; they meet nobody but each other. */
-static const uint8_t host_mac[6] = {0x02, 0x51, 0x1e, 0x00, 0x00, 0x02};
+static const uint8_t host_mac[6] = LOCAL_DEVICE_MAC;
 static const uint8_t container_mac[6] = SLIM_CONTAINER_MAC;
 
 static bool has(const struct local *l, enum slim_family f)
@@ -29,7 +28,28 @@ static const struct {
     [SLIM_V6] = {128, IPV6_GATEWAY},
 };
 
-static int configure_family(const struct local *l, struct netlink *inside, uint32_t ifindex,
+/*
+ * Everything by way of the host. A namespace that a runtime has made may have a default route
+ * already, by an interface that was there before: then only the endpoint's network.
+ */
+static int add_route_inside(struct local *l, struct netlink *inside, enum slim_family f,
+                            struct netlink_route *route)
+{
+        const struct network *n = model_network(&l->d->model, l->e.network);
+        int r = netlink_route_add_new(inside, route);
+
+        l->route[f] = (struct inaddr_prefix){.addr = route->dst, .bits = f == SLIM_V4 ? 96 : 0};
+        if (r != -EEXIST)
+                return r;
+        if (!n || !n->prefix[f].bits)
+                return -ENOENT;
+        l->route[f] = n->prefix[f];
+        route->dst = n->prefix[f].addr;
+        route->dst_bits = (uint8_t)inaddr_prefix_len(&n->prefix[f]);
+        return netlink_route_add_new(inside, route);
+}
+
+static int configure_family(struct local *l, struct netlink *inside, uint32_t ifindex,
                             enum slim_family f)
 {
         union slim_addr gateway, any = f == SLIM_V4 ? inaddr_from_v4(0) : (union slim_addr){};
@@ -41,32 +61,37 @@ static int configure_family(const struct local *l, struct netlink *inside, uint3
         r = netlink_addr_add(inside, ifindex, &l->e.addr[f], families[f].bits);
         if (r == 0)
                 r = netlink_neigh_add(inside, ifindex, &gateway, host_mac);
-        return r < 0 ? r : netlink_route_add(inside, &route);
+        return r < 0 ? r : add_route_inside(l, inside, f, &route);
 }
 
-/* eth0 in the container: its addresses, and everything else by way of the host. */
-static int configure_inside(const struct local *l)
+const char *local_route(const struct local *l, enum slim_family f, char *buf)
+{
+        return inaddr_prefix_format(&l->route[f], buf);
+}
+
+/* The container's end: its addresses and routes. */
+static int configure_inside(struct local *l)
 {
         _cleanup_(netlink_freep) struct netlink *inside = NULL;
-        struct netlink_link eth0 = {}, lo;
+        struct netlink_link link = {}, lo;
         int r;
 
         r = netlink_open(l->netns_fd, &inside);
         if (r < 0)
                 return r;
         /* Before it is up, so that not one neighbour solicitation leaves. */
-        r = ipv6_set_device(l->netns_fd, "eth0", has(l, SLIM_V6) ? IPV6_INSIDE : IPV6_OFF);
+        r = ipv6_set_device(l->netns_fd, l->interface, has(l, SLIM_V6) ? IPV6_INSIDE : IPV6_OFF);
         if (r == 0)
                 r = netlink_link_get(inside, "lo", &lo);
         if (r == 0)
                 r = netlink_link_up(inside, lo.ifindex);
         if (r == 0)
-                r = netlink_link_get(inside, "eth0", &eth0);
+                r = netlink_link_get(inside, l->interface, &link);
         if (r == 0)
-                r = netlink_link_up(inside, eth0.ifindex);
+                r = netlink_link_up(inside, link.ifindex);
         for (unsigned int f = 0; r == 0 && f < SLIM_FAMILIES; f++)
                 if (has(l, (enum slim_family)f))
-                        r = configure_family(l, inside, eth0.ifindex, (enum slim_family)f);
+                        r = configure_family(l, inside, link.ifindex, (enum slim_family)f);
         return r;
 }
 
@@ -144,7 +169,7 @@ int local_make_device(struct local *l)
         struct netlink *nl = l->d->nl;
         int r;
 
-        r = netlink_veth_add(nl, l->device, host_mac, "eth0", container_mac, l->netns_fd,
+        r = netlink_veth_add(nl, l->device, host_mac, l->interface, container_mac, l->netns_fd,
                              l->d->container_mtu);
         if (r < 0)
                 return r;

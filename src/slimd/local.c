@@ -7,9 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/inotify.h>
 #include <sys/random.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "../basic/alloc.h"
@@ -23,19 +21,6 @@
 #include "registry.h"
 #include "supervise.h"
 
-/* --- paths ------------------------------------------------------------------------------------ */
-
-/* below: "/" CGROUP_PROGRAM, or "" for all of the container. */
-void local_cgroup_path(const struct local *l, const char *below, char ret[PATH_MAX])
-{
-        snprintf(ret, PATH_MAX, "%s/" CGROUP_CONTAINERS "/%u%s", l->d->opt.cgroup, l->id, below);
-}
-
-static void state_path(const struct local *l, char ret[PATH_MAX])
-{
-        snprintf(ret, PATH_MAX, "%s/endpoints/%u", l->d->opt.run_dir, l->id);
-}
-
 /* --- the table -------------------------------------------------------------------------------- */
 
 struct local *local_find(const struct slimd *d, uint32_t id)
@@ -44,6 +29,14 @@ struct local *local_find(const struct slimd *d, uint32_t id)
 
         HASH_FIND(hh, d->locals, &id, sizeof(id), l);
         return l;
+}
+
+struct local *local_find_attachment(const struct slimd *d, const char *id)
+{
+        for (struct local *l = d->locals; l; l = l->hh.next)
+                if (l->attachment && strcmp(l->attachment, id) == 0)
+                        return l;
+        return NULL;
 }
 
 struct local *local_next(const struct slimd *d, const struct local *l)
@@ -59,6 +52,11 @@ const struct endpoint *local_endpoint(const struct local *l)
 int local_netns(const struct local *l)
 {
         return l->netns_fd;
+}
+
+const char *local_attachment(const struct local *l)
+{
+        return l->attachment;
 }
 
 int local_limits_error(const struct local *l)
@@ -104,6 +102,8 @@ static void local_free(struct local *l)
         sd_event_source_unref(l->end_source);
         reservation_done(&l->reserved);
         safe_close(l->netns_fd);
+        free(l->attachment);
+        free(l->netns);
         endpoint_clear(&l->e);
         free(l);
 }
@@ -112,91 +112,6 @@ void local_forget_all(struct slimd *d)
 {
         while (d->locals)
                 local_free(d->locals);
-}
-
-/* --- cgroups ---------------------------------------------------------------------------------- */
-
-/* Is a process left in the container's cgroup? */
-bool local_is_populated(const struct local *l)
-{
-        _cleanup_free_ char *events = NULL;
-        char path[PATH_MAX + 32], dir[PATH_MAX];
-
-        local_cgroup_path(l, "/" CGROUP_PROGRAM, dir);
-        snprintf(path, sizeof(path), "%s/cgroup.events", dir);
-        if (read_file_at(AT_FDCWD, path, 4096, &events, NULL) < 0)
-                return false;
-        return strstr(events, "populated 1");
-}
-
-static int count_pids(const struct local *l)
-{
-        _cleanup_free_ char *pids = NULL;
-        char path[PATH_MAX + 32], dir[PATH_MAX];
-        int n = 0;
-
-        local_cgroup_path(l, "/" CGROUP_PROGRAM, dir);
-        snprintf(path, sizeof(path), "%s/cgroup.procs", dir);
-        if (read_file_at(AT_FDCWD, path, 4U << 20, &pids, NULL) < 0)
-                return 0;
-        for (const char *p = pids; *p; p++)
-                n += *p == '\n';
-        return n;
-}
-
-pid_t local_first_pid(const struct local *l)
-{
-        _cleanup_free_ char *pids = NULL;
-        char path[PATH_MAX + 32], dir[PATH_MAX];
-
-        local_cgroup_path(l, "/" CGROUP_PROGRAM, dir);
-        snprintf(path, sizeof(path), "%s/cgroup.procs", dir);
-        if (read_file_at(AT_FDCWD, path, 4U << 20, &pids, NULL) < 0)
-                return 0;
-        return (pid_t)strtol(pids, NULL, 10);
-}
-
-static int make_cgroups(const struct local *l)
-{
-        static const char *const below[] = {"", "/" CGROUP_PROGRAM, "/" CGROUP_BROKER};
-        char path[PATH_MAX];
-
-        for (size_t i = 0; i < ARRAY_SIZE(below); i++) {
-                local_cgroup_path(l, below[i], path);
-                if (mkdir(path, 0755) < 0 && errno != EEXIST)
-                        return -errno;
-        }
-        return 0;
-}
-
-static int move_pid(const struct local *l, pid_t pid)
-{
-        char path[PATH_MAX + 32], dir[PATH_MAX], text[16];
-
-        local_cgroup_path(l, "/" CGROUP_PROGRAM, dir);
-        snprintf(path, sizeof(path), "%s/cgroup.procs", dir);
-        snprintf(text, sizeof(text), "%d", pid);
-        return write_file_at(AT_FDCWD, path, text);
-}
-
-uint64_t local_socket_cgroup(const struct local *l)
-{
-        struct stat st;
-        char path[PATH_MAX];
-
-        local_cgroup_path(l, "/" CGROUP_BROKER, path);
-        return stat(path, &st) == 0 ? st.st_ino : 0; /* a cgroup's id is its inode number */
-}
-
-void local_describe(const struct local *l, json_t *endpoint)
-{
-        char path[PATH_MAX];
-
-        local_cgroup_path(l, "", path);
-        json_object_set_new(endpoint, "device", json_string(l->device));
-        json_object_set_new(endpoint, "cgroup", json_string(path));
-        json_object_set_new(endpoint, "broker_pid", json_integer(local_broker_pid(l)));
-        json_object_set_new(endpoint, "pids", json_integer(count_pids(l)));
 }
 
 /* Where what it takes of its share is counted. One that is there has been counting. */
@@ -208,29 +123,6 @@ int local_make_usage(const struct local *l)
         if (!l->e.slim || bpf_map_update_elem(map, &l->id, &none, BPF_NOEXIST) == 0)
                 return 0;
         return errno == EEXIST ? 0 : -errno;
-}
-
-/* --- state ------------------------------------------------------------------------------------ */
-
-/* Written under another name and renamed: whole, or not there. */
-int local_state_save(const struct local *l)
-{
-        _cleanup_free_ char *text = endpoint_to_json(&l->e);
-        _cleanup_close_ int fd = -1;
-        char path[PATH_MAX], temporary[PATH_MAX + 8];
-        int r;
-
-        if (!text)
-                return -ENOMEM;
-        state_path(l, path);
-        snprintf(temporary, sizeof(temporary), "%s.new", path);
-        fd = open(temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-        if (fd < 0)
-                return -errno;
-        r = write_full(fd, text, strlen(text));
-        if (r < 0)
-                return r;
-        return rename(temporary, path) < 0 ? -errno : 0;
 }
 
 void local_take_changes(struct slimd *d, const struct endpoint *e)
@@ -266,10 +158,9 @@ void local_tear_down(struct local *l)
 {
         struct slimd *d = l->d;
         _cleanup_(endpoint_clear) struct endpoint e = endpoint_copy(&l->e);
-        char path[PATH_MAX], cgroup[PATH_MAX];
+        char cgroup[PATH_MAX];
 
         log_debug("endpoint %s is gone", e.name);
-        state_path(l, path);
         /* While the ports are still its own. */
         l->published = false;
         publish_end(d, &l->e);
@@ -289,26 +180,16 @@ void local_tear_down(struct local *l)
         if (registry_withdraw(d, &e) < 0)
                 log_warning("endpoint %s: the store still has it, until this host's lease ends",
                             e.name);
-        if (unlink(path) < 0 && errno != ENOENT)
-                log_warning_errno(-errno, "cannot remove %s: %m, ignoring", path);
+        local_state_remove(d, e.id);
 }
 
-static int on_end(sd_event_source *source, const struct inotify_event *event, void *userdata)
+bool local_detach(struct slimd *d, const char *attachment)
 {
-        struct local *l = userdata;
+        struct local *l = local_find_attachment(d, attachment);
 
-        if (!local_is_populated(l))
+        if (l)
                 local_tear_down(l);
-        return 0;
-}
-
-int local_watch_end(struct local *l)
-{
-        char path[PATH_MAX + 32], dir[PATH_MAX];
-
-        local_cgroup_path(l, "/" CGROUP_PROGRAM, dir);
-        snprintf(path, sizeof(path), "%s/cgroup.events", dir);
-        return sd_event_add_inotify(l->d->event, &l->end_source, path, IN_MODIFY, on_end, l);
+        return l;
 }
 
 /* --- the beginning ---------------------------------------------------------------------------- */
@@ -319,7 +200,7 @@ int local_supervise(struct local *l, int notify_fd)
         struct supervisor_options o = {
             .endpoint = &l->e,
             .cgroup = path,
-            .netns_fd = l->netns_fd,
+            .netns_fd = l->e.slim ? l->netns_fd : -1,
             .notify_fd = notify_fd,
             .reserved = &l->reserved,
         };
@@ -405,11 +286,7 @@ static int bring_up(struct local *l, const struct local_request *q, const char *
         if (r < 0)
                 return r;
         *ret_step = "make its cgroup";
-        r = make_cgroups(l);
-        if (r == 0)
-                r = local_watch_end(l);
-        if (r >= 0)
-                r = move_pid(l, q->pid);
+        r = local_bind(l, q->pid);
         if (r < 0)
                 return r;
         *ret_step = "make its network device";
@@ -460,7 +337,7 @@ static void clear_ended(struct slimd *d, const struct local_request *q)
                             inaddr_is_one_of(&q->addr[SLIM_V6], l->e.addr);
 
                 same = same && strcmp(l->e.network, q->network) == 0;
-                if ((same || wants_its_port(l, q->publish)) && !local_is_populated(l))
+                if ((same || wants_its_port(l, q->publish)) && local_has_ended(l))
                         local_tear_down(l);
         }
 }
@@ -510,6 +387,8 @@ int local_add(struct slimd *d, const struct local_request *q, struct endpoint **
                 if (l)
                         l->netns_fd = fcntl(q->netns_fd, F_DUPFD_CLOEXEC, 0);
                 r = !l ? -ENOMEM : l->netns_fd < 0 ? -errno : 0;
+                if (r == 0)
+                        r = local_set_bond(l, q->attachment, q->interface);
                 if (l) {
                         l->reserved = reserved;
                         reserved = (struct reservation){};

@@ -290,9 +290,11 @@ int supervisor_new(struct slimd *d, const struct supervisor_options *o, struct s
                 s->cgroup = NULL;
                 return -ENOMEM;
         }
-        s->netns_fd = fcntl(o->netns_fd, F_DUPFD_CLOEXEC, 0);
-        if (s->netns_fd < 0)
-                return -errno;
+        if (o->netns_fd >= 0) {
+                s->netns_fd = fcntl(o->netns_fd, F_DUPFD_CLOEXEC, 0);
+                if (s->netns_fd < 0)
+                        return -errno;
+        }
         if (o->notify_fd >= 0) {
                 s->notify_fd = fcntl(o->notify_fd, F_DUPFD_CLOEXEC, 0);
                 if (s->notify_fd < 0)

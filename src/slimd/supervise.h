@@ -10,10 +10,11 @@
 struct supervisor;
 
 struct supervisor_options {
-        const struct endpoint *endpoint;    /* stays valid as long as the supervisor */
-        const char *cgroup;                 /* of the broker: an absolute path */
-        int netns_fd;                       /* of the container; duplicated */
-        int notify_fd;                      /* duplicated; -1: take it from the broker that runs */
+        const struct endpoint *endpoint; /* stays valid as long as the supervisor */
+        const char *cgroup;              /* of the broker: an absolute path */
+        int netns_fd;  /* of the container; duplicated; -1: a plain one, which it is not to keep
+                          alive */
+        int notify_fd; /* duplicated; -1: take it from the broker that runs */
         const struct reservation *reserved; /* for each broker; stays as long as the supervisor */
 };
 

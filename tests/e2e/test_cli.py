@@ -509,7 +509,7 @@ def test_a_small_network_is_full_at_its_end(lab):
 
 ENDPOINT = {"name", "network", "id", "address", "address6", "host", "host_address",
             "host_address6", "kind", "local", "publish", "labels", "ports", "limits"}
-LOCAL = {"device", "cgroup", "broker_pid", "pids"}
+LOCAL = {"attachment", "interface", "netns", "device", "cgroup", "broker_pid", "pids"}
 CONNECTION = {"endpoint", "network", "state", "local", "peer", "host_local", "host_peer",
               "peer_endpoint", "bytes_sent", "bytes_received", "uid", "cookie"}
 STATUS = {"host", "underlay", "underlay_address", "underlay_address6", "version", "pid", "since", "store", "store_error",
