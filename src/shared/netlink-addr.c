@@ -224,6 +224,10 @@ static int run_rule(struct netlink *nl, const struct netlink_rule *rule, uint16_
                 mnl_attr_put_u32(&req.head, FRA_FWMARK, rule->mark);
                 mnl_attr_put_u32(&req.head, FRA_FWMASK, UINT32_MAX);
         }
+        if (rule->from) {
+                hdr->src_len = (uint8_t)family_bits(rule->family);
+                put_addr(&req.head, FRA_SRC, rule->from);
+        }
         if (rule->own)
                 mnl_attr_put_strz(&req.head, FRA_IIFNAME, "lo");
         return netlink_request_run(nl, &req, NULL, NULL);

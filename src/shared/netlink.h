@@ -102,9 +102,10 @@ int netlink_route_del(struct netlink *nl, const struct netlink_route *route);
 struct netlink_rule {
         int family; /* AF_INET or AF_INET6 */
         uint32_t priority;
-        uint32_t table; /* where its packets are looked up */
-        uint32_t mark;  /* packets with this mark, or 0: … */
-        bool own;       /* packets that this host itself sends (iif lo) */
+        uint32_t table;              /* where its packets are looked up */
+        uint32_t mark;               /* packets with this mark, or 0: … */
+        bool own;                    /* packets that this host itself sends (iif lo) */
+        const union slim_addr *from; /* packets with this source address, or NULL: any */
 };
 
 /* -EEXIST: it is there already. */

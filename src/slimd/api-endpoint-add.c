@@ -308,11 +308,11 @@ static void answer_attached(struct api_call *call, const struct endpoint *e)
         json_t *routes = json_array();
 
         for (unsigned int f = 0; f < SLIM_FAMILIES; f++) {
-                char text[INADDR_TEXT_MAX];
+                char buf[INADDR_TEXT_MAX];
+                const char *route = local_route(l, (enum slim_family)f, buf);
 
-                if (!inaddr_is_none(&e->addr[f]))
-                        json_array_append_new(
-                            routes, json_string(local_route(l, (enum slim_family)f, text)));
+                if (route)
+                        json_array_append_new(routes, json_string(route));
         }
         json_object_set_new(call->answer, "routes", routes);
         json_object_set_new(call->answer, "device_mac", mac_text(device));

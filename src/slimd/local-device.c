@@ -5,11 +5,16 @@
 #include <bpf/bpf.h>
 #include <errno.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
 
 #include "../basic/log.h"
 #include "host.h"
 #include "ipv6.h"
 #include "stack.h"
+
+/* Before the main table (32766). */
+#define SOURCE_RULE_PRIORITY 20000
 
 static const uint8_t host_mac[6] = LOCAL_DEVICE_MAC;
 static const uint8_t container_mac[6] = SLIM_CONTAINER_MAC;
@@ -28,25 +33,86 @@ static const struct {
     [SLIM_V6] = {128, IPV6_GATEWAY},
 };
 
+/* Is its namespace in its network by another interface too? */
+static bool has_sibling(const struct local *l)
+{
+        struct stat own, st;
+
+        if (!l->attachment || fstat(l->netns_fd, &own) < 0)
+                return false;
+        for (const struct local *o = l->d->locals; o; o = o->hh.next)
+                if (o != l && strcmp(o->e.network, l->e.network) == 0 && o->netns_fd >= 0 &&
+                    fstat(o->netns_fd, &st) == 0 && st.st_dev == own.st_dev &&
+                    st.st_ino == own.st_ino)
+                        return true;
+        return false;
+}
+
+static struct netlink_rule source_rule(const struct local *l, enum slim_family f)
+{
+        return (struct netlink_rule){
+            .family = f == SLIM_V4 ? AF_INET : AF_INET6,
+            .priority = SOURCE_RULE_PRIORITY,
+            .table = l->id,
+            .from = &l->e.addr[f],
+        };
+}
+
 /*
- * Everything by way of the host. A namespace that a runtime has made may have a default route
- * already, by an interface that was there before: then only the endpoint's network.
+ * Of an interface that is not the first one of its namespace: what has its address leaves by it,
+ * by a table of its own, as no other interface may send that. What has no address yet goes by it to
+ * its network, unless there was a way already.
  */
-static int add_route_inside(struct local *l, struct netlink *inside, enum slim_family f,
+static int add_second_route(struct local *l, struct netlink *inside, enum slim_family f,
                             struct netlink_route *route)
 {
         const struct network *n = model_network(&l->d->model, l->e.network);
-        int r = netlink_route_add_new(inside, route);
+        struct netlink_rule rule = source_rule(l, f);
+        int r;
 
-        l->route[f] = (struct inaddr_prefix){.addr = route->dst, .bits = f == SLIM_V4 ? 96 : 0};
-        if (r != -EEXIST)
-                return r;
         if (!n || !n->prefix[f].bits)
                 return -ENOENT;
+        route->table = rule.table;
+        r = netlink_route_add(inside, route);
+        if (r == 0)
+                r = netlink_rule_add(inside, &rule);
+        if (r < 0 || has_sibling(l))
+                return r;
         l->route[f] = n->prefix[f];
+        l->has_route[f] = true;
+        route->table = 0;
         route->dst = n->prefix[f].addr;
         route->dst_bits = (uint8_t)inaddr_prefix_len(&n->prefix[f]);
         return netlink_route_add_new(inside, route);
+}
+
+/* Everything by way of the host. A namespace that a runtime has made may have a default route
+ * already, by an interface that was there before. */
+static int add_route_inside(struct local *l, struct netlink *inside, enum slim_family f,
+                            struct netlink_route *route)
+{
+        int r = netlink_route_add_new(inside, route);
+
+        if (r == -EEXIST)
+                return add_second_route(l, inside, f, route);
+        l->route[f] = (struct inaddr_prefix){.addr = route->dst, .bits = f == SLIM_V4 ? 96 : 0};
+        l->has_route[f] = r == 0;
+        return r;
+}
+
+/* A rule does not go with the device. */
+static void remove_rules(const struct local *l)
+{
+        _cleanup_(netlink_freep) struct netlink *inside = NULL;
+
+        if (!l->attachment || l->netns_fd < 0 || netlink_open(l->netns_fd, &inside) < 0)
+                return;
+        for (unsigned int f = 0; f < SLIM_FAMILIES; f++) {
+                struct netlink_rule rule = source_rule(l, (enum slim_family)f);
+
+                if (has(l, (enum slim_family)f))
+                        (void)netlink_rule_del(inside, &rule); /* the first one has none */
+        }
 }
 
 static int configure_family(struct local *l, struct netlink *inside, uint32_t ifindex,
@@ -66,7 +132,7 @@ static int configure_family(struct local *l, struct netlink *inside, uint32_t if
 
 const char *local_route(const struct local *l, enum slim_family f, char *buf)
 {
-        return inaddr_prefix_format(&l->route[f], buf);
+        return l->has_route[f] ? inaddr_prefix_format(&l->route[f], buf) : NULL;
 }
 
 /* The container's end: its addresses and routes. */
@@ -193,6 +259,7 @@ void local_remove_device(struct local *l)
         uint32_t ifindex = l->ifindex;
         int r;
 
+        remove_rules(l);
         if (!ifindex && netlink_link_get(l->d->nl, l->device, &link) == 0)
                 ifindex = link.ifindex;
         r = netlink_link_del(l->d->nl, l->device); /* its namespace may have taken it along */

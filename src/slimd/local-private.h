@@ -28,7 +28,8 @@ struct local {
         int netns_fd;
         char *attachment, *netns;                  /* NULL: it is bound to its cgroup */
         char interface[16];                        /* its device's name in the container */
-        struct inaddr_prefix route[SLIM_FAMILIES]; /* in the container; not after a restart */
+        struct inaddr_prefix route[SLIM_FAMILIES]; /* in the container's main table, … */
+        bool has_route[SLIM_FAMILIES];             /* … as far as this slimd has made it */
         struct reservation reserved;
         bool published;
         int limits_error;              /* why its limits are not in force, or 0 */

@@ -81,7 +81,8 @@ pid_t local_broker_pid(const struct local *l); /* 0: none at the moment */
                 0x02, 0x51, 0x1e, 0x00, 0x00, 0x02 \
         }
 /* The destination of its device's route of a family, into a buffer of INADDR_TEXT_MAX: all, or its
- * network where its namespace had a default route when it came. Of one that this slimd has made. */
+ * network where its namespace had a default route when it came. NULL: it has none, or an earlier
+ * slimd has made it. */
 const char *local_route(const struct local *l, enum slim_family f, char *buf);
 /* Its network namespace; stays the container's. -1: it cannot be found. */
 int local_netns(const struct local *l);
