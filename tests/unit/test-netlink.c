@@ -567,6 +567,92 @@ static void test_rules_v6(void **state)
         rules("fd77::2", "fd09::1", "::", AF_INET6);
 }
 
+/* Which of two ways a packet takes, by its source address. */
+static void find(const char *first, const char *second, const char *gateway, const char *net,
+                 uint8_t net_bits, const char *inside, const char *any, int family)
+{
+        union slim_addr one = addr(first), two = addr(second), g = addr(gateway),
+                        strange = addr(inside);
+        uint8_t host = family == AF_INET ? 32 : 128;
+        struct netlink_rule rule = {.family = family, .priority = 900, .table = 700, .from = &two};
+        struct netlink_route r = {.dst = addr(any), .gateway = &g, .onlink = true};
+        char source[INADDR_TEXT_MAX];
+        struct netlink_link a, b;
+
+        make_veth(&a, &b);
+        r.ifindex = a.ifindex;
+        assert_int_equal(netlink_addr_add(nl, a.ifindex, &one, host), 0);
+        assert_int_equal(netlink_addr_add(nl, a.ifindex, &two, host), 0);
+        assert_int_equal(netlink_addr_find(nl, a.ifindex, &one), 0);
+        assert_int_equal(netlink_addr_find(nl, a.ifindex, &two), 0);
+        assert_int_equal(netlink_addr_find(nl, a.ifindex, &strange), -EADDRNOTAVAIL);
+        assert_int_equal(netlink_addr_find(nl, 1, &one), -EADDRNOTAVAIL);
+
+        assert_int_equal(netlink_route_find(nl, &r), -ESRCH);
+        assert_int_equal(netlink_route_add_new(nl, &r), 0);
+        assert_int_equal(netlink_route_add_new(nl, &r), -EEXIST);
+        assert_int_equal(netlink_route_find(nl, &r), 0);
+        r.ifindex = 1;
+        assert_int_equal(netlink_route_find(nl, &r), -ESRCH);
+        r.ifindex = a.ifindex;
+        r.gateway = &strange;
+        assert_int_equal(netlink_route_find(nl, &r), -ESRCH);
+        assert_int_equal(netlink_route_add_new(nl, &r), -EEXIST);
+        r.gateway = &g;
+        r.dst = addr(net);
+        r.dst_bits = net_bits;
+        assert_int_equal(netlink_route_find(nl, &r), -ESRCH);
+        assert_int_equal(netlink_route_add_new(nl, &r), 0);
+        assert_int_equal(netlink_route_find(nl, &r), 0);
+        r.dst_bits++;
+        assert_int_equal(netlink_route_find(nl, &r), -ESRCH);
+
+        /* In another table there is none, until a rule leads there. */
+        r = (struct netlink_route){
+            .kind = NETLINK_ROUTE_UNREACHABLE, .dst = addr(any), .table = 700};
+        assert_int_equal(netlink_route_add(nl, &r), 0);
+        assert_int_equal(try_route(inside, source), 0);
+        assert_int_equal(netlink_rule_add(nl, &rule), 0);
+        assert_int_equal(netlink_rule_add(nl, &rule), -EEXIST);
+        assert_int_equal(try_route(inside, source), 0);
+        rule.from = &one;
+        assert_int_equal(netlink_rule_del(nl, &rule), -ENOENT);
+        rule.from = &two;
+        assert_int_equal(netlink_rule_del(nl, &rule), 0);
+        assert_int_equal(netlink_rule_del(nl, &rule), -ENOENT);
+}
+
+static void test_find_v4(void **state)
+{
+        find("10.77.0.2", "10.77.0.3", "169.254.1.1", "10.9.0.0", 16, "10.9.1.1", "0.0.0.0",
+             AF_INET);
+}
+
+static void test_find_v6(void **state)
+{
+        find("fd77::2", "fd77::3", "fd99::1", "fd09::", 16, "fd09::1", "::", AF_INET6);
+}
+
+/* A namespace has an id as soon as a device's other end is there; another one does not have it. */
+static void test_netns_id(void **state)
+{
+        struct netlink_link a, b;
+        int32_t id = 7, own = 7;
+        int fd;
+
+        make_veth(&a, &b);
+        assert_true(a.peer_netns >= 0);
+        assert_int_equal(netlink_netns_id(nl, there, &id), 0);
+        assert_int_equal(id, a.peer_netns);
+        assert_int_equal(netlink_netns_id(nl, here, &own), 0);
+        assert_int_not_equal(own, a.peer_netns);
+        a = get(nl, "lo");
+        assert_int_equal(a.peer_netns, -1);
+        fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+        assert_true(netlink_netns_id(nl, fd, &id) < 0);
+        close(fd);
+}
+
 static void add_default(int family, uint32_t ifindex, uint32_t metric, uint32_t table)
 {
         struct netlink_request req;
@@ -866,23 +952,16 @@ int main(void)
 {
         static const struct CMUnitTest tests[] = {
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
-            TEST(test_open),
-            TEST(test_unprivileged),
-            TEST(test_link),
-            TEST(test_vxlan),
-            TEST(test_veth),
-            TEST(test_exchange_v4),
-            TEST(test_exchange_v6),
-            TEST(test_addr),
-            TEST(test_routes_v4),
-            TEST(test_routes_v6),
-            TEST(test_route_families),
-            TEST(test_default_device),
-            TEST(test_neigh),
-            TEST(test_dumps),
-            TEST(test_rules_v4),
-            TEST(test_rules_v6),
-            TEST(test_htb),
+            TEST(test_open),           TEST(test_unprivileged),
+            TEST(test_link),           TEST(test_vxlan),
+            TEST(test_veth),           TEST(test_exchange_v4),
+            TEST(test_exchange_v6),    TEST(test_addr),
+            TEST(test_routes_v4),      TEST(test_routes_v6),
+            TEST(test_route_families), TEST(test_default_device),
+            TEST(test_neigh),          TEST(test_dumps),
+            TEST(test_rules_v4),       TEST(test_rules_v6),
+            TEST(test_find_v4),        TEST(test_find_v6),
+            TEST(test_netns_id),       TEST(test_htb),
 #undef TEST
         };
 
