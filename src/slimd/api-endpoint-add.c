@@ -120,7 +120,7 @@ static int make(struct api_call *call, const struct wanted *w, const struct loca
         /* So that whoever was there before this container is known here when it runs. */
         r = cluster_sync(d);
         if (r < 0)
-                return api_fail(call, r, "the store does not answer: %s", strerror(-r));
+                return api_fail(call, -EAGAIN, "the store does not answer: %s", strerror(-r));
         r = api_want_network(call, w->network, &network);
         if (r < 0)
                 return r;

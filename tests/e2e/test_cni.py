@@ -205,6 +205,15 @@ def peers(lab):
         yield {"slim": slim, "plain": plain}
 
 
+@pytest.fixture(scope="module", autouse=True)
+def begun(lab):
+    """The network is made with its first endpoint, and stays."""
+    for host in ("h1", "h2"):
+        with namespace(lab, host) as c:
+            c.add()
+            c.delete()
+
+
 # --- results --------------------------------------------------------------------------------------
 
 
@@ -574,7 +583,14 @@ def test_a_path_that_leads_elsewhere(lab, peers, tmp_path):
 def test_teardown_takes_attachments_along():
     with lab_up(hosts=1) as own, namespace(own, "h1") as c:
         c.add(runtimeConfig={"portMappings": [{"hostPort": 8080, "containerPort": 80}]})
-        own.verb("daemon", "h1", "teardown")
+        own.verb("daemon", "h1", "stop")
+        base = f"/run/slim-lab/{own.id}"
+        cgroup = next(line.split()[4] for line in open("/proc/self/mountinfo")
+                      if line.split(" - ")[1].split()[0] == "cgroup2")
+        own.host("h1", BUILD / "src/slimd/slimd", "--teardown", "--run-dir", f"{base}/h1/run",
+                 "--bpf-dir", f"/sys/fs/bpf/slim-lab-{own.id}/h1", "--cgroup",
+                 f"{cgroup}/slim-lab-{own.id}/h1/slim", "--store", f"sqlite:{base}/store",
+                 "--host-name", "h1", "--underlay", "uplink")
         assert c("[i[1] for i in socket.if_nameindex()]") == ["lo"]
         assert not [d for d in devices(own, "h1") if d.startswith("slim")]
         own.verb("daemon", "h1", "start")
@@ -654,14 +670,24 @@ def test_status_of_the_store():
     with lab_up(hosts=1) as own, namespace(own, "h1") as c:
         assert c.call("STATUS") is None
         fails(1, c.call, "STATUS", version="1.0.0")
-        store = pathlib.Path(f"/run/slim-lab/{own.id}/store.db")
-        moved = store.with_suffix(".away")
-        store.rename(moved)
-        own.verb("ctl", "h1", "--", "endpoint", "ls", check=False)  # by which slimd finds out
-        assert "store" in fails(51, c.call, "STATUS")
-        moved.rename(store)
-        wait_until(lambda: own.ctl("h1", "status")["store_error"] is None, "the store to be back")
-        assert c.call("STATUS") is None
+        store = pathlib.Path(f"/run/slim-lab/{own.id}/store")
+        away = store.with_name("away")
+        c.add()
+        with namespace(own, "h1") as other:
+            store.rename(away)
+            wait_until(lambda: own.ctl("h1", "status")["store_error"], "slimd to see it")
+            assert "store" in fails(51, c.call, "STATUS")
+            assert "store" in fails(11, other.add)
+            assert c.check() is None
+            c.delete()  # which the store hears of when it is back
+            assert c("[i[1] for i in socket.if_nameindex()]") == ["lo"]
+            away.rename(store)
+            wait_until(lambda: own.ctl("h1", "status")["store_error"] is None, "the store")
+            assert c.call("STATUS") is None
+            wait_until(lambda: not own.ctl("h1", "endpoint", "ls")["endpoints"], "it to go")
+            other.id = c.id
+            other.add()
+            other.delete()
 
 
 # --- what is refused ------------------------------------------------------------------------------
