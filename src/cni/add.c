@@ -29,6 +29,25 @@ static int open_netns(const char *path, int *ret, struct cni_error *e)
         return 0;
 }
 
+/* As podman gives them. Those that "runtimeConfig" has come first. */
+static int take_addresses(const struct cni_args *args, json_t *parameters, struct cni_error *e)
+{
+        char *rest = args->addresses;
+
+        if (json_object_get(parameters, "address") || json_object_get(parameters, "address6"))
+                return 0;
+        while (rest) {
+                const char *text = strsep(&rest, ",");
+                int r = cni_address_add(parameters, text);
+
+                if (r < 0)
+                        return cni_fail(
+                            e, CNI_ERROR_ENVIRONMENT, "CNI_ARGS: IP: \"%s\" is %s", text,
+                            r == -EEXIST ? "the second one of its family" : "not an IP address");
+        }
+        return 0;
+}
+
 static int describe(const struct cni_config *c, const struct cni_environment *env,
                     const char *attachment, json_t **ret, struct cni_error *e)
 {
@@ -49,6 +68,8 @@ static int describe(const struct cni_config *c, const struct cni_environment *en
         if (!parameters)
                 return cni_fail(e, CNI_ERROR_ENVIRONMENT, "CNI_NETNS and CNI_ARGS are not UTF-8");
         r = cni_runtime_parse(c->runtime, parameters, e);
+        if (r == 0)
+                r = take_addresses(&args, parameters, e);
         if (r == 0)
                 *ret = TAKE_PTR(parameters);
         return r;

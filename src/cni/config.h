@@ -48,3 +48,6 @@ int cni_config_parse(const json_t *j, struct cni_config *ret, struct cni_error *
  * address, address6. NULL: nothing.
  */
 int cni_runtime_parse(const json_t *runtime, json_t *parameters, struct cni_error *e);
+/* Adds a wanted address, with or without the length of a prefix, to these parameters. -EINVAL: it
+ * is none. -EEXIST: there is one of its family. */
+int cni_address_add(json_t *parameters, const char *text);

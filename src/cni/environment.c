@@ -90,6 +90,7 @@ void cni_args_done(struct cni_args *a)
 {
         free(a->pod);
         free(a->namespace);
+        free(a->addresses);
         *a = (struct cni_args){};
 }
 
@@ -121,6 +122,8 @@ static int take_pair(struct cni_args *a, char *pair, bool *ignore, const char **
                 r = take(&a->pod, value);
         else if (strcmp(pair, "K8S_POD_NAMESPACE") == 0)
                 r = take(&a->namespace, value);
+        else if (strcmp(pair, "IP") == 0)
+                r = take(&a->addresses, value);
         else if (strcmp(pair, unused[0]) == 0)
                 *ignore = is_true(value);
         else

@@ -25,6 +25,7 @@ int cni_environment_read(bool want_netns, struct cni_environment *ret, struct cn
 /* What CNI_ARGS has for us. */
 struct cni_args {
         char *pod, *namespace; /* or NULL */
+        char *addresses;       /* wanted ones, with commas between them, or NULL */
 };
 
 void cni_args_done(struct cni_args *a);

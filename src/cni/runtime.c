@@ -164,6 +164,21 @@ static int parse_address(const char *text, union slim_addr *ret)
         return r;
 }
 
+int cni_address_add(json_t *parameters, const char *text)
+{
+        char canonical[INADDR_TEXT_MAX];
+        union slim_addr a;
+        const char *key;
+
+        if (parse_address(text, &a) < 0)
+                return -EINVAL;
+        key = inaddr_is_v4(&a) ? "address" : "address6";
+        if (json_object_get(parameters, key))
+                return -EEXIST;
+        json_object_set_new(parameters, key, json_string(inaddr_format(&a, canonical)));
+        return 0;
+}
+
 static int take_addresses(const json_t *list, json_t *parameters, struct cni_error *e)
 {
         const json_t *item;
@@ -172,16 +187,12 @@ static int take_addresses(const json_t *list, json_t *parameters, struct cni_err
         if (!json_is_array(list))
                 return wrong(e, "ips", "not a list");
         json_array_foreach (list, i, item) {
-                const char *text = json_string_value(item), *key;
-                char canonical[INADDR_TEXT_MAX];
-                union slim_addr a;
+                int r = cni_address_add(parameters, json_string_value(item) ?: "");
 
-                if (!text || parse_address(text, &a) < 0)
-                        return wrong(e, "ips", "an element is not an IP address");
-                key = inaddr_is_v4(&a) ? "address" : "address6";
-                if (json_object_get(parameters, key))
-                        return wrong(e, "ips", "more than one address of a family");
-                json_object_set_new(parameters, key, json_string(inaddr_format(&a, canonical)));
+                if (r < 0)
+                        return wrong(e, "ips",
+                                     r == -EEXIST ? "more than one address of a family"
+                                                  : "an element is not an IP address");
         }
         return 0;
 }

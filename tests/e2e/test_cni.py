@@ -432,6 +432,17 @@ def test_wanted_addresses(lab):
         a.delete()
         b.add(runtimeConfig={"ips": ["10.77.200.9"]})
         b.delete()
+        # The older way.
+        b.args = "IP=10.77.200.9/16;K8S_POD_NAME=web"
+        b.add()
+        assert b.address == "10.77.200.9"
+        b.delete()
+        b.add(runtimeConfig={"ips": ["10.77.200.10"]})
+        assert b.address == "10.77.200.10"
+        b.delete()
+        for bad in ("ten", "10.77.200.9,10.77.200.10", "10.77.200.9,"):
+            b.args = f"IP={bad}"
+            assert "CNI_ARGS" in fails(4, b.add)
     assert traces(lab, "h1") == before
 
 
