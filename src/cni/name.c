@@ -42,6 +42,8 @@ void cni_endpoint_name(const char *container, const char *interface, char ret[NA
                 for (const char *p = part[i]; *p; p++) {
                         char c = valid(*p);
 
+                        if (c == '.' && n > 0 && ret[n - 1] == '.')
+                                c = '-';
                         changed |= c != *p || n == NAME_LEN_MAX || (n == 0 && is_inner(c));
                         if (n < NAME_LEN_MAX && (n > 0 || !is_inner(c)))
                                 ret[n++] = c;

@@ -205,7 +205,7 @@ int api_endpoint_add(struct api_call *call)
 {
         _cleanup_(wanted_done) struct wanted w = {.network = POLICY_DEFAULT_NETWORK};
         struct local_request q = {.interface = "eth0"};
-        struct endpoint *e;
+        struct endpoint *e = NULL;
         const char *kind;
         json_int_t pid;
         int r;
@@ -325,7 +325,7 @@ int api_endpoint_attach(struct api_call *call)
         struct local_attachment attachment = {};
         struct local_request q = {.attachment = &attachment, .interface = "eth0", .notify_fd = -1};
         const struct local *other;
-        struct endpoint *e;
+        struct endpoint *e = NULL;
         int r;
 
         r = api_unpack(call, "{" WANTED_FORMAT ", s:s, s:s, s?s}", WANTED_ARGUMENTS(&w),
@@ -349,7 +349,7 @@ int api_endpoint_attach(struct api_call *call)
                                 attachment.id, local_endpoint(other)->name);
         q.netns_fd = call->fds[0];
         r = make(call, &w, &q, &e);
-        if (r < 0)
+        if (!e)
                 return r;
         answer_attached(call, e);
         return 0;

@@ -55,6 +55,7 @@ static void test_distinct(void **state)
              "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcde0"},
             {"0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef-",
              "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"},
+            {"a..b", "a.b"},
             {"", "eth0"},
         };
 
@@ -82,6 +83,7 @@ static void test_any(void **state)
                         text[len] = '\0';
                         name_of(text, "eth0");
                         name_of(text, "a.-b_");
+                        name_of(text, "..");
                         text[0] = 'a';
                         name_of(text, "eth0");
                 }
