@@ -67,6 +67,7 @@ static int describe(const struct cni_config *c, const struct cni_environment *en
                       "attachment", attachment, "netns", env->netns, "interface", env->interface);
         if (!parameters)
                 return cni_fail(e, CNI_ERROR_ENVIRONMENT, "CNI_NETNS and CNI_ARGS are not UTF-8");
+        json_object_set_new(parameters, "ports_held", json_boolean(c->ports_held));
         r = cni_runtime_parse(c->runtime, parameters, e);
         if (r == 0)
                 r = take_addresses(&args, parameters, e);

@@ -69,6 +69,16 @@ static int get_text(const json_t *j, const char *key, const char **ret, struct c
         return r;
 }
 
+static int get_bool(const json_t *j, const char *key, bool *ret, struct cni_error *e)
+{
+        const json_t *value = json_object_get(j, key);
+
+        if (value && !json_is_null(value) && !json_is_boolean(value))
+                return cni_fail(e, CNI_ERROR_CONFIG, "\"%s\" is neither true nor false", key);
+        *ret = json_is_true(value);
+        return 0;
+}
+
 static int parse_version(const json_t *j, enum cni_version *ret, struct cni_error *e)
 {
         const char *text = NULL;
@@ -137,6 +147,8 @@ int cni_config_parse(const json_t *j, struct cni_config *ret, struct cni_error *
                 r = get_text(j, "network", &c.network, e);
         if (r == 0)
                 r = get_text(j, "runDir", &c.run_dir, e);
+        if (r == 0)
+                r = get_bool(j, "portsHeld", &c.ports_held, e);
         if (r == 0)
                 r = get(j, "dns", JSON_OBJECT, "an object", &c.dns, e);
         if (r == 0)

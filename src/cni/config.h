@@ -3,9 +3,9 @@
 /*
  * The configuration of a CNI network, as a plugin gets it on standard input.
  *
- *     {"cniVersion": "1.1.0", "name": "pods", "type": "slim-cni", "network"?, "runDir"?, "dns"?,
- *      "runtimeConfig"?: {"bandwidth"?, "portMappings"?, "ips"?}, "prevResult"?,
- *      "cni.dev/valid-attachments"?}
+ *     {"cniVersion": "1.1.0", "name": "pods", "type": "slim-cni", "network"?, "runDir"?,
+ *      "portsHeld"?, "dns"?, "runtimeConfig"?: {"bandwidth"?, "portMappings"?, "ips"?},
+ *      "prevResult"?, "cni.dev/valid-attachments"?}
  *
  * What is unknown is somebody else's, and ignored. What is known and of another type is refused.
  */
@@ -36,6 +36,7 @@ struct cni_config {
         const char *name;
         const char *network; /* or NULL */
         const char *run_dir;
+        bool ports_held;                          /* by the runtime */
         json_t *dns, *runtime, *previous, *valid; /* or NULL */
 };
 

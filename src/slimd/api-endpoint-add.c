@@ -326,11 +326,11 @@ int api_endpoint_attach(struct api_call *call)
         struct local_request q = {.attachment = &attachment, .interface = "eth0", .notify_fd = -1};
         const struct local *other;
         struct endpoint *e = NULL;
-        int r;
+        int held = false, r;
 
-        r = api_unpack(call, "{" WANTED_FORMAT ", s:s, s:s, s?s}", WANTED_ARGUMENTS(&w),
+        r = api_unpack(call, "{" WANTED_FORMAT ", s:s, s:s, s?s, s?b}", WANTED_ARGUMENTS(&w),
                        "attachment", &attachment.id, "netns", &attachment.netns, "interface",
-                       &q.interface);
+                       &q.interface, "ports_held", &held);
         if (r == 0)
                 r = check_wanted(call, &w, &q);
         if (r == 0)
@@ -348,6 +348,7 @@ int api_endpoint_attach(struct api_call *call)
                 return api_fail(call, -EEXIST, "attachment \"%s\" is there already, as endpoint %s",
                                 attachment.id, local_endpoint(other)->name);
         q.netns_fd = call->fds[0];
+        q.ports_held = held;
         r = make(call, &w, &q, &e);
         if (!e)
                 return r;

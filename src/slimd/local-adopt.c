@@ -51,7 +51,11 @@ int local_load(struct slimd *d)
                 /* The addresses of the underlay may have changed meanwhile. */
                 memcpy(e.host_addr, d->underlay_addr, sizeof(e.host_addr));
                 l = local_new(d, &e);
-                r = l ? reservation_new(&e, &l->reserved) : -ENOMEM;
+                if (l && local_state_attachment(l, text) < 0)
+                        log_warning("%s/%s is damaged, clearing it away", dir_path, entry->d_name);
+                r = l ? 0 : -ENOMEM;
+                if (r == 0 && !l->ports_held)
+                        r = reservation_new(&e, &l->reserved);
                 if (r < 0)
                         endpoint_clear(&e);
                 else
@@ -60,8 +64,6 @@ int local_load(struct slimd *d)
                         closedir(dir);
                         return log_error_errno(-ENOMEM, "cannot find the old containers: %m");
                 }
-                if (local_state_attachment(l, text) < 0)
-                        log_warning("%s/%s is damaged, clearing it away", dir_path, entry->d_name);
                 l->published = true; /* as that slimd left it */
         }
         closedir(dir);
@@ -87,8 +89,8 @@ static int adopt_ports(struct local *l)
         char path[PATH_MAX];
         int r;
 
-        if (!l->reserved.n)
-                return 0;
+        if (!l->reserved.n) /* it has none, or others hold them */
+                return publish_begin(l->d, &l->e);
         local_cgroup_path(l, "/" CGROUP_BROKER, path);
         r = supervisor_take(path, &l->reserved);
         if (r == -ENOENT) {

@@ -31,6 +31,7 @@ struct local {
         struct inaddr_prefix route[SLIM_FAMILIES]; /* in the container's main table, … */
         bool has_route[SLIM_FAMILIES];             /* … as far as this slimd has made it */
         struct reservation reserved;
+        bool ports_held; /* by others: reserved is empty */
         bool published;
         int limits_error;              /* why its limits are not in force, or 0 */
         struct supervisor *supervisor; /* NULL for a plain one that publishes nothing */

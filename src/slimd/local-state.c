@@ -28,7 +28,8 @@ static char *state_to_json(const struct local *l)
                 return TAKE_PTR(endpoint);
         if (json_object_set_new(state, "attachment", json_string(l->attachment)) < 0 ||
             json_object_set_new(state, "netns", json_string(l->netns)) < 0 ||
-            json_object_set_new(state, "interface", json_string(l->interface)) < 0)
+            json_object_set_new(state, "interface", json_string(l->interface)) < 0 ||
+            json_object_set_new(state, "ports_held", json_boolean(l->ports_held)) < 0)
                 return NULL;
         return json_dumps(state, JSON_COMPACT);
 }
@@ -59,12 +60,14 @@ int local_state_attachment(struct local *l, const char *text)
         _cleanup_json_ json_t *state = json_loads(text, 0, NULL);
         const char *id = NULL, *netns = NULL, *interface = "eth0";
         struct local_attachment attachment;
+        int held = false;
 
-        if (!state || json_unpack(state, "{s?s, s?s, s?s}", "attachment", &id, "netns", &netns,
-                                  "interface", &interface) < 0)
+        if (!state || json_unpack(state, "{s?s, s?s, s?s, s?b}", "attachment", &id, "netns", &netns,
+                                  "interface", &interface, "ports_held", &held) < 0)
                 return -EBADMSG;
         if (!id != !netns || strlen(interface) >= sizeof(l->interface))
                 return -EBADMSG;
+        l->ports_held = held;
         attachment = (struct local_attachment){.id = id, .netns = netns};
         return local_set_bond(l, id ? &attachment : NULL, interface);
 }

@@ -371,10 +371,11 @@ int local_add(struct slimd *d, const struct local_request *q, struct endpoint **
 
         /* Published ports before all else: nothing of the container is there when one is taken. */
         r = publish_check(d, &e, n, ret_error);
-        if (r == 0)
+        if (r == 0 && !q->ports_held) {
                 r = reservation_new(&e, &reserved);
-        if (r == 0)
-                r = reservation_bind(&e, &reserved, ret_error);
+                if (r == 0)
+                        r = reservation_bind(&e, &reserved, ret_error);
+        }
         if (r < 0)
                 return r;
 
@@ -390,6 +391,7 @@ int local_add(struct slimd *d, const struct local_request *q, struct endpoint **
                 if (r == 0)
                         r = local_set_bond(l, q->attachment, q->interface);
                 if (l) {
+                        l->ports_held = q->ports_held;
                         l->reserved = reserved;
                         reserved = (struct reservation){};
                 }

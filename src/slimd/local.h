@@ -33,6 +33,7 @@ struct local_request {
         const char *network;
         union slim_addr addr[SLIM_FAMILIES]; /* none: any, of a family that the network has */
         const struct publications *publish;
+        bool ports_held; /* by whoever asks: slimd does not keep them from the host's programs */
         json_t *labels, *ports; /* as in struct endpoint; the caller's */
         struct limits limits;
         bool slim;

@@ -10,6 +10,7 @@ import os
 import pathlib
 import shutil
 import subprocess
+import tempfile
 
 import pytest
 
@@ -44,7 +45,8 @@ class Podman:
         (directory / "net/pods.conflist").write_text(json.dumps({
             "cniVersion": "1.0.0", "name": "pods",
             "plugins": [{"type": "slim-cni", "runDir": f"/run/slim-lab/{lab.id}/{host}/run",
-                         "capabilities": {"ips": True}}]}))
+                         "portsHeld": True,
+                         "capabilities": {"ips": True, "portMappings": True}}]}))
         (directory / "containers.conf").write_text(f"""
 [containers]
 cgroups = "disabled"
@@ -108,15 +110,21 @@ def names(lab):
     return [e["name"] for e in lab.ctl("h1", "endpoint", "ls")["endpoints"]]
 
 
-def test_podman(lab, tmp_path):
-    podman = Podman(lab, "h1", tmp_path)
-    with Remote.slim(lab, "h2", "slim") as slim, podman.container("web") as web, \
+@pytest.fixture
+def podman(lab):
+    with tempfile.TemporaryDirectory(prefix="slim-podman") as path:  # podman wants a short one
+        yield Podman(lab, "h1", pathlib.Path(path))
+
+
+def test_podman(lab, podman):
+    with Remote.slim(lab, "h2", "slim") as slim, podman.container("web", "--publish", "8080:80") as web, \
             podman.container("other", "--ip", "10.77.150.5") as other:
         slim.do(GET + SERVE)
         assert other == "10.77.150.5" and {"web", "other", "slim"} == set(names(lab))
         endpoint = lab.ctl("h2", "endpoint", "show", "web")["endpoint"]
         assert (endpoint["address"], endpoint["host"], endpoint["kind"]) == (web, "h1", "plain")
         assert slim(f"get('{web}')") == slim(f"get('{other}')") == b"hello\n"
+        assert slim("get('192.0.2.1:8080')") == b"hello\n"
         assert podman.get("web", other) == podman.get("other", web) == "hello\n"
         assert "Directory listing" in podman.get("web", lab.ip("slim"))
         lab.verb("daemon", "h1", "kill")
@@ -124,6 +132,7 @@ def test_podman(lab, tmp_path):
         lab.verb("daemon", "h1", "start")
         assert {"web", "other", "slim"} == set(names(lab))
         assert slim(f"get('{web}')") == b"hello\n" and podman.get("other", web) == "hello\n"
+        assert slim("get('192.0.2.1:8080')") == b"hello\n"
         done = podman("run", "--rm", "--ip", "10.77.150.5", "--security-opt", "seccomp=unconfined",
                       "--rootfs", podman.rootfs, "/bin/busybox", "true", check=False)
         assert done.returncode != 0 and "10.77.150.5 is taken" in done.stderr

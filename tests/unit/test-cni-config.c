@@ -93,6 +93,7 @@ static void test_config_refused(void **state)
         refused("{" BASE ", 'network': ''}", CNI_ERROR_CONFIG);
         refused("{" BASE ", 'runDir': ['/run']}", CNI_ERROR_CONFIG);
         refused("{" BASE ", 'runDir': 'run'}", CNI_ERROR_CONFIG);
+        refused("{" BASE ", 'portsHeld': 1}", CNI_ERROR_CONFIG);
         refused("{" BASE ", 'dns': []}", CNI_ERROR_CONFIG);
         refused("{" BASE ", 'dns': {'nameservers': '10.0.0.1'}}", CNI_ERROR_CONFIG);
         refused("{" BASE ", 'dns': {'search': [1]}}", CNI_ERROR_CONFIG);
