@@ -5,10 +5,12 @@ that containers of a runtime's namespaces are endpoints as all others are.
 """
 
 import contextlib
+import errno
 import itertools
 import json
 import os
 import pathlib
+import socket
 import subprocess
 import time
 
@@ -190,7 +192,8 @@ def traces(lab, host):
     routes = subprocess.run(["ip", "-n", f"slim-{lab.id}-{host}", "route", "show", "table", "all"],
                             check=True, stdout=subprocess.PIPE, text=True).stdout
     nft = lab.host(host, "nft", "list", "ruleset").stdout
-    return {"devices": devices(lab, host), "routes": sorted(routes.splitlines()),
+    routes = sorted(line for line in routes.splitlines() if "dev slim" in line or "10." in line)
+    return {"devices": devices(lab, host), "routes": routes,
             "files": sorted(os.listdir(f"{run_dir(lab, host)}/endpoints")),
             "maps": lab.ctl(host, "status")["maps"], "dnat": nft.count("dnat"),
             "endpoints": sorted(e["name"] for e in lab.ctl(host, "endpoint", "ls")["endpoints"])}
@@ -773,6 +776,67 @@ def test_environment(lab):
         assert "own" in fails(100, call, CNI_NETNS="/proc/self/ns/net")
         assert "lo" in fails(100, call, CNI_IFNAME="lo")
         assert c.endpoint is None
+
+
+def api(lab, method, parameters, files=()):
+    """A call of slimd's API itself: its answer, or (errno, sentence)."""
+    with contextlib.ExitStack() as stack:
+        s = stack.enter_context(socket.socket(socket.AF_UNIX))
+        fds = [stack.enter_context(open(f)).fileno() for f in files]
+        s.settimeout(PATIENCE)
+        s.connect(f"{run_dir(lab, 'h1')}/slimd.sock")
+        call = json.dumps({"method": method, "parameters": parameters}).encode() + b"\0"
+        socket.send_fds(s, [call[:1]], fds) if fds else s.send(call[:1])
+        s.sendall(call[1:])
+        text = b""
+        while not text.endswith(b"\0"):
+            text += s.recv(1 << 16)
+    answer = json.loads(text[:-1])
+    return answer["parameters"] if "parameters" in answer else (answer["errno"], answer["error"])
+
+
+def test_what_the_api_refuses(lab):
+    before = traces(lab, "h1")
+    with namespace(lab, "h1") as c:
+        whole = {"name": "x", "attachment": "a", "netns": c.netns}
+
+        def refused(word, files=(c.netns,), **changed):
+            number, sentence = api(lab, "Endpoint.Attach", {**whole, **changed}, files)
+            assert number == errno.EINVAL and word in sentence, sentence
+
+        refused("name", name="X")
+        refused("attachment", attachment="")
+        refused("512", attachment="a" * 513)
+        refused("blanks", attachment="a b")
+        refused("ASCII", attachment="\u00e4")
+        refused("absolute", netns="x")
+        refused("absolute", netns="/" + "x" * 5000)
+        refused("interface", interface="")
+        refused("interface", interface="x" * 16)
+        refused("interface", interface="a/b")
+        refused("parameters", interface=7)
+        refused("parameters", pid=7)
+        refused("parameters", ports_held="x")
+        refused("descriptor", ())
+        refused("descriptor", (c.netns, c.netns))
+        refused("namespace", ("/dev/null",))
+        refused("namespace", (f"/proc/{c.remote.pid}/ns/mnt",))
+        assert api(lab, "Endpoint.Detach", {})[0] == errno.EINVAL
+        assert api(lab, "Endpoint.Detach", {"attachment": "a b"})[0] == errno.EINVAL
+        assert api(lab, "Endpoint.Detach", {"attachment": "a"}) == {"found": False}
+        made = api(lab, "Endpoint.Attach", {**whole, "labels": {"app": "x"}, "ports": {"web": "80"},
+                                            "interface": "net.7"}, [c.netns])
+        shown = lab.ctl("h1", "endpoint", "show", "x")["endpoint"]
+        assert made["endpoint"] == shown
+        assert (shown["labels"], shown["ports"]) == ({"app": "x"}, {"web": "80/tcp"})
+        assert (shown["attachment"], shown["netns"], shown["interface"]) == ("a", c.netns, "net.7")
+        daemon(lab, "kill")
+        daemon(lab, "start")
+        assert lab.ctl("h1", "endpoint", "show", "x")["endpoint"] == shown
+        assert api(lab, "Endpoint.List", {"attached": "b"}) == {"endpoints": []}
+        assert api(lab, "Endpoint.List", {"attached": ""}) == {"endpoints": [shown]}
+        assert api(lab, "Endpoint.Detach", {"attachment": "a"}) == {"found": True}
+    assert traces(lab, "h1") == before
 
 
 def test_twice(lab):
