@@ -35,7 +35,8 @@ USAGE = """bench/bench VERB …
                            of Slim, and write the results there
       [--kinds LIST]       of quiet, none, random, truncated, valid, plain, vxlan, garbage and icmp (all)
       [--rate N]           packets a second (50000)
-      [--notrack]          with slimd's option of that name
+      [--notrack] [--no-masquerade]
+                           with slimd's options of these names
       [--rounds N] [--seconds N] [--bin DIR]   as above (4, 2)
   report FILE [--dir DIR]  results as Markdown on standard output; with --dir, report.md and
                            charts there
@@ -81,7 +82,8 @@ def _parser():
     p.add_argument("--json", metavar="FILE", required=True)
     p.add_argument("--kinds", default=",".join(flood.KINDS))
     p.add_argument("--rate", type=between(1, 10000000), default=50000)
-    p.add_argument("--notrack", action="store_true")
+    for option in flood.SLIMD_OPTIONS:
+        p.add_argument(option, action="append_const", dest="slimd", const=option, default=[])
     p.add_argument("--rounds", type=between(1, 1000), default=4)
     p.add_argument("--seconds", type=between(1, 3600), default=2)
     p.add_argument("--bin", metavar="DIR")
@@ -161,7 +163,7 @@ def _flood(args):
     build = _prepare(args, ["bpftool", "nginx", "ss", "wrk"])
     _check_writable(args.json)
     return _finish(flood.run(args.kinds, args.rounds, args.rate, workloads.Settings(args.seconds, build),
-                             args.notrack), args.json)
+                             args.slimd), args.json)
 
 
 def _report(args):

@@ -37,6 +37,8 @@ SOURCES = "198.18.0.0/15"
 
 WORKLOAD_KEYS = ("nginx_1k", "nginx_1k_close")
 
+SLIMD_OPTIONS = ("--notrack", "--no-masquerade")
+
 KEPT = Metric("kept", "kept of its rate without a flood", "", "higher", 2)
 FLOOD = Metric("flood", "flood, as it was sent", "packets/s", "higher", judged=False)
 CORE = Metric("core", "server's CPU", "busy cores", "lower", 2, judged=False)
@@ -263,8 +265,8 @@ def _restart(bed, *options):
             places.run_lab(bed.state.id, "daemon", host, *words)
 
 
-def run(kinds, rounds, rate, settings, notrack=False):
-    """All of it; the results. rate: packets a second; notrack: as slimd has it."""
+def run(kinds, rounds, rate, settings, options=()):
+    """All of it; the results. rate: packets a second; options: further ones of slimd."""
     if len(set(places.pick_cpus())) < 2:
         raise LabError("a flood is measured on two CPUs or more")
     workloads = [WORKLOADS[k] for k in WORKLOAD_KEYS]
@@ -272,8 +274,8 @@ def run(kinds, rounds, rate, settings, notrack=False):
     with contextlib.ExitStack() as stack:
         beds = {network: stack.enter_context(Bed([network], settings.build, prefix=prefix))
                 for network, prefix in (("host", BARE_PREFIX), ("slim", PREFIX))}
-        if notrack:
-            _restart(beds["slim"], "--", "--notrack")
+        if options:
+            _restart(beds["slim"], "--", *options)
         for network, bed in beds.items():
             _route(bed)
             progress(f"starting servers, {network}")

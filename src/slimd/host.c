@@ -554,17 +554,65 @@ static void write_untracked_tcp(const struct slimd *d, enum slim_family family, 
 }
 
 /*
+ * No other machine has a way to an overlay address past VXLAN, where it is known who sends, and
+ * published ports. Nor has a container one out whose address is not masqueraded: it would not be
+ * answered, and is nothing to show to others.
+ */
+static void write_forward(const struct slimd *d, const char *word, bool tracks, FILE *f)
+{
+        fputs(" chain forward {\n"
+              "  type filter hook forward priority filter; policy accept;\n",
+              f);
+        if (d->opt.no_masquerade)
+                fprintf(f, "  iifname \"slim*\" oifname != \"slim*\" %s saddr @overlays %sdrop\n",
+                        word, tracks ? "ct direction original " : "");
+        fprintf(f,
+                "  iif != %u accept\n"
+                "  %s daddr != @overlays accept\n",
+                d->underlay.ifindex, word);
+        if (tracks)
+                fputs("  ct direction reply accept\n"
+                      "  ct status dnat accept\n",
+                      f);
+        fputs("  counter drop\n }\n", f);
+}
+
+static void write_postrouting(const struct slimd *d, enum slim_family family, const char *word,
+                              FILE *f)
+{
+        char underlay[INADDR_TEXT_MAX];
+
+        fputs(" chain postrouting {\n"
+              "  type nat hook postrouting priority srcnat; policy accept;\n",
+              f);
+        /* A container that comes to another one by the host's address sees it answer from there,
+         * and the other one sees the host: overlay addresses do not go by way of the host. */
+        if (!inaddr_is_none(&d->underlay_addr[family]))
+                fprintf(f, "  iifname \"slim*\" ct status dnat %s saddr @overlays snat to %s\n",
+                        word, inaddr_format(&d->underlay_addr[family], underlay));
+        /* Not from a Slim port: the answer would not be known again. */
+        if (d->opt.notrack && !d->opt.no_masquerade)
+                fprintf(f,
+                        "  meta l4proto tcp %s saddr @overlays %s daddr != @overlays masquerade to "
+                        ":1024-%d\n",
+                        word, word, SLIM_PORT_BASE - 1);
+        if (!d->opt.no_masquerade)
+                fprintf(f, "  %s saddr @overlays %s daddr != @overlays masquerade\n", word, word);
+        fputs(" }\n", f);
+}
+
+/*
  * Of one family. One transaction: the table is replaced whole, and packets never see it half-made.
  * 0, too, where no network has that family and the kernel has no such tables.
  */
 static int nat_update(const struct slimd *d, enum slim_family family)
 {
         const char *word = family == SLIM_V4 ? "ip" : "ip6";
-        char underlay[INADDR_TEXT_MAX];
         _cleanup_free_ char *text = NULL;
         unsigned int n_prefixes = 0;
         size_t size = 0;
         FILE *f = open_memstream(&text, &size);
+        bool tracks;
         int r;
 
         if (!f)
@@ -582,36 +630,17 @@ static int nat_update(const struct slimd *d, enum slim_family family)
                                 inaddr_prefix_format(&n->prefix[family], prefix));
         }
         fprintf(f, "%s }\n", n_prefixes ? " };" : "");
-        publish_write_chains(d, family == SLIM_V6, f);
-        write_untracked_vxlan(d, f);
-        if (d->opt.notrack)
+        /* What translates has the kernel track every packet of the host: nothing here does that
+         * otherwise. */
+        tracks = publish_write_chains(d, family == SLIM_V6, f) || !d->opt.no_masquerade;
+        if (tracks)
+                write_untracked_vxlan(d, f);
+        if (tracks && d->opt.notrack)
                 write_untracked_tcp(d, family, f);
-        /* No other machine has a way to an overlay address past VXLAN, where it is known who sends,
-         * and published ports. */
-        fprintf(f,
-                " chain forward {\n"
-                "  type filter hook forward priority filter; policy accept;\n"
-                "  iif != %u accept\n"
-                "  %s daddr != @overlays accept\n"
-                "  ct direction reply accept\n"
-                "  ct status dnat accept\n"
-                "  counter drop\n }\n",
-                d->underlay.ifindex, word);
-        fputs(" chain postrouting {\n"
-              "  type nat hook postrouting priority srcnat; policy accept;\n",
-              f);
-        /* A container that comes to another one by the host's address sees it answer from there,
-         * and the other one sees the host: overlay addresses do not go by way of the host. */
-        if (!inaddr_is_none(&d->underlay_addr[family]))
-                fprintf(f, "  iifname \"slim*\" ct status dnat %s saddr @overlays snat to %s\n",
-                        word, inaddr_format(&d->underlay_addr[family], underlay));
-        /* Not from a Slim port: the answer would not be known again. */
-        if (d->opt.notrack)
-                fprintf(f,
-                        "  meta l4proto tcp %s saddr @overlays %s daddr != @overlays masquerade to "
-                        ":1024-%d\n",
-                        word, word, SLIM_PORT_BASE - 1);
-        fprintf(f, "  %s saddr @overlays %s daddr != @overlays masquerade\n }\n}\n", word, word);
+        write_forward(d, word, tracks, f);
+        if (tracks)
+                write_postrouting(d, family, word, f);
+        fputs("}\n", f);
         if (fclose(f) != 0)
                 return -ENOMEM;
         r = nft_run(text);

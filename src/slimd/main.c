@@ -59,6 +59,8 @@ static void usage(FILE *to)
               "                     ones (default: 65536); for those that start from now on\n"
               "  --max-ports N      ports that a container may have bound (default: 32768)\n"
               "  --max-listeners N  sockets of a container that may listen (default: 8192)\n"
+              "  --no-masquerade    containers reach outside networks by TCP of swapped sockets\n"
+              "                     alone; then the kernel need not track this host's packets\n"
               "  --notrack          do not have the kernel track TCP between containers; a\n"
               "                     firewall that goes by states does not know it then\n"
               "                     (slimd(8))\n"
@@ -102,6 +104,7 @@ static int parse(int argc, char **argv, struct slimd_options *o, bool *teardown)
         enum {
                 OPT_VERSION = 256,
                 OPT_TEARDOWN,
+                OPT_NO_MASQUERADE,
                 OPT_NOTRACK,
                 OPT_SOCKETS,
                 OPT_PORTS,
@@ -120,6 +123,7 @@ static int parse(int argc, char **argv, struct slimd_options *o, bool *teardown)
             {"max-sockets", required_argument, NULL, OPT_SOCKETS},
             {"max-ports", required_argument, NULL, OPT_PORTS},
             {"max-listeners", required_argument, NULL, OPT_LISTENERS},
+            {"no-masquerade", no_argument, NULL, OPT_NO_MASQUERADE},
             {"notrack", no_argument, NULL, OPT_NOTRACK},
             {"teardown", no_argument, NULL, OPT_TEARDOWN},
             {"verbose", no_argument, NULL, 'v'},
@@ -170,6 +174,9 @@ static int parse(int argc, char **argv, struct slimd_options *o, bool *teardown)
                 case OPT_LISTENERS:
                         if (parse_bound("--max-listeners", 1, UINT16_MAX, &o->max_listeners) < 0)
                                 return 2;
+                        break;
+                case OPT_NO_MASQUERADE:
+                        o->no_masquerade = true;
                         break;
                 case OPT_NOTRACK:
                         o->notrack = true;

@@ -378,14 +378,14 @@ static void write_refusals(const struct slimd *d, bool v6, FILE *f)
 }
 
 /* Without any rule the chains are left out: each is one more that packets go through. */
-void publish_write_chains(const struct slimd *d, bool v6, FILE *f)
+bool publish_write_chains(const struct slimd *d, bool v6, FILE *f)
 {
         bool any = false;
 
         for (const struct local *l = local_next(d, NULL); l; l = local_next(d, l))
                 any |= local_is_published(l) && has_translations(local_endpoint(l));
         if (!any)
-                return;
+                return false;
         fputs(" chain prerouting {\n  type nat hook prerouting priority dstnat; policy accept;\n",
               f);
         write_translations(d, v6, f);
@@ -394,6 +394,7 @@ void publish_write_chains(const struct slimd *d, bool v6, FILE *f)
         fputs(" }\n chain input {\n  type filter hook input priority filter; policy accept;\n", f);
         write_refusals(d, v6, f);
         fputs(" }\n", f);
+        return true;
 }
 
 /* --- flows that began before ------------------------------------------------------------------ */

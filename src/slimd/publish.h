@@ -44,5 +44,5 @@ void publish_end(struct slimd *d, const struct endpoint *e);
 /* Is it the key of a port that a container of this host publishes? For mirror_prune(). */
 bool publish_keeps(const void *key, void *userdata);
 
-/* The chains of the nft table of one family that carry out the translations. */
-void publish_write_chains(const struct slimd *d, bool v6, FILE *f);
+/* The chains of the nft table of one family that carry out the translations. Are there any? */
+bool publish_write_chains(const struct slimd *d, bool v6, FILE *f);

@@ -36,6 +36,7 @@ struct slimd_options {
         const char *broker;
         const char *metrics;                            /* ADDR:PORT; NULL: none */
         uint32_t max_sockets, max_ports, max_listeners; /* of a container */
+        bool no_masquerade;
         bool notrack; /* swapped sockets' packets are left out of connection tracking */
 };
 

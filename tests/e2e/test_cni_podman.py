@@ -113,7 +113,12 @@ def names(lab):
 @pytest.fixture
 def podman(lab):
     with tempfile.TemporaryDirectory(prefix="slim-podman") as path:  # podman wants a short one
-        yield Podman(lab, "h1", pathlib.Path(path))
+        podman = Podman(lab, "h1", pathlib.Path(path))
+        alone = podman("run", "--rm", "--network", "none", "--security-opt", "seccomp=unconfined",
+                       "--rootfs", podman.rootfs, "/bin/busybox", "true", check=False)
+        if alone.returncode != 0:
+            pytest.skip(f"podman runs no container here, with no network: {alone.stderr.strip()[-200:]}")
+        yield podman
 
 
 def test_podman(lab, podman):

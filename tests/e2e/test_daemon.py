@@ -240,7 +240,7 @@ def test_help_and_version(host):
     assert done.returncode == 0 and done.stderr == ""
     for option in ("--run-dir", "--bpf-dir", "--cgroup", "--host-cgroup", "--store", "--host-name", "--underlay",
                    "--metrics", "--max-sockets", "--max-ports", "--max-listeners",
-                   "--notrack"):
+                   "--no-masquerade", "--notrack"):
         assert option in done.stdout
     done = host.call([str(SLIMD), "--version"])
     assert done.returncode == 0 and done.stdout.startswith("slimd ")
