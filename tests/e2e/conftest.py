@@ -6,6 +6,7 @@ afterwards, also when the run is killed.
 
 import contextlib
 import json
+import os
 import pathlib
 import select
 import subprocess
@@ -143,6 +144,15 @@ def wait_until(condition, what, patience=PATIENCE):
         if time.monotonic() > end:
             pytest.fail(f"gave up waiting for {what() if callable(what) else what}")
         time.sleep(0.02)
+
+
+def descriptors(pid):
+    """Of a daemon that nobody talks to: the least of some looks, as one that has gone may be still open."""
+    found = []
+    for _ in range(25):
+        found.append(len(os.listdir(f"/proc/{pid}/fd")))
+        time.sleep(0.02)
+    return min(found)
 
 
 @contextlib.contextmanager

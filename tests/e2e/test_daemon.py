@@ -19,7 +19,7 @@ import uuid
 
 import pytest
 
-from conftest import PATIENCE, ROOT, lab_up, read_line, wait_until
+from conftest import PATIENCE, ROOT, descriptors, lab_up, read_line, wait_until
 
 BUILD = pathlib.Path(os.environ.get("SLIM_BUILD") or ROOT / "build").resolve()
 SLIMD = BUILD / "src" / "slimd" / "slimd"
@@ -408,7 +408,7 @@ def unharmed(lab):
     def look():
         status = lab.ctl("h1", "status")
         return (status["pid"], status["endpoints"], status["networks"], status["maps"],
-                len(os.listdir(f"/proc/{status['pid']}/fd")),
+                descriptors(status["pid"]),
                 output("ip", "-n", f"slim-{lab.id}-h1", "-br", "link"))
 
     before = look()

@@ -11,7 +11,7 @@ import subprocess
 
 import pytest
 
-from conftest import wait_until
+from conftest import descriptors, wait_until
 from remote import Remote
 
 SOURCE = pathlib.Path(__file__).with_name("short-connections.c")
@@ -42,10 +42,6 @@ def client(lab):
     with Remote.slim(lab, "h2", "client") as r:
         r.do(QUEUES)
         yield r
-
-
-def descriptors(pid):
-    return len(os.listdir(f"/proc/{pid}/fd"))
 
 
 def sockets(pid):

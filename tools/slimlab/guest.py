@@ -98,11 +98,11 @@ def _make_initramfs(version, script):
     return image
 
 
-def run(commands, limit, processor=("-accel", "tcg,thread=multi")):
+def run(commands, limit, processor=("-accel", "tcg,thread=multi", "-smp", "2")):
     """
     Runs lines of shell, which may set `status`, in the guest; what it says, line by line. The last of
-    them is "guest-status N", unless the guest was cut off after `limit` seconds. processor: how QEMU
-    emulates the two that it has.
+    them is "guest-status N", unless the guest was cut off after `limit` seconds. processor: QEMU's
+    options for what it has of them.
     """
     for hidden in GUEST_OWN:
         if f"{ROOT}/".startswith(f"/{hidden}/"):
@@ -113,8 +113,8 @@ def run(commands, limit, processor=("-accel", "tcg,thread=multi")):
     with open(script, "w", encoding="utf-8") as f:
         f.write(GUEST.format(root=shlex.quote(ROOT), modules=" ".join(MODULES),
                              unpacked=shlex.quote(f"{WORK}/root"), commands=commands))
-    argv = ["qemu-system-x86_64", *processor, "-cpu", "max", "-m", "2048", "-smp", "2", "-nographic",
-            "-no-reboot", "-nodefaults", "-serial", "stdio", "-kernel", kernel,
+    argv = ["qemu-system-x86_64", *processor, "-cpu", "max", "-m", "2048", "-nographic", "-no-reboot",
+            "-nodefaults", "-serial", "stdio", "-kernel", kernel,
             "-initrd", _make_initramfs(version, script), "-append", "console=ttyS0 quiet panic=-1",
             "-net", "none", "-virtfs",
             "local,path=/,mount_tag=root,security_model=none,readonly=on,multidevs=remap"]
