@@ -54,10 +54,8 @@ static __always_inline int drop(struct __sk_buff *skb, const struct packet *p, e
 }
 
 /* What Linux makes of the answer for the sender's socket. */
-static __always_inline int error_of(const struct packet *p, int verdict)
+static __always_inline int error_of(const struct packet *p)
 {
-        if (verdict != SLIM_POLICY_REJECT)
-                return 0;
         if (p->protocol == IPPROTO_TCP)
                 return ECONNREFUSED;
         return addr_is_v4(&p->from) ? EHOSTUNREACH : EACCES;
@@ -67,10 +65,11 @@ static __always_inline int error_of(const struct packet *p, int verdict)
 static __always_inline int deny(struct __sk_buff *skb, const struct packet *p, enum slim_hook hook,
                                 enum slim_reason reason, int verdict)
 {
+        bool rejects = verdict == SLIM_POLICY_REJECT && hook != SLIM_HOOK_TO_VXLAN;
         __u32 ifindex = skb->ifindex;
 
-        tell(skb, p, hook, reason, error_of(p, verdict));
-        if (verdict != SLIM_POLICY_REJECT || hook == SLIM_HOOK_TO_VXLAN || !slim_reject(skb, p))
+        tell(skb, p, hook, reason, rejects ? error_of(p) : 0);
+        if (!rejects || !slim_reject(skb, p))
                 return TC_ACT_SHOT;
         if (hook == SLIM_HOOK_TO_CONTAINER) {
                 skb->mark = SLIM_MARK_REJECTED; /* as if the container had said it */

@@ -3,6 +3,7 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/if_ether.h>
 #include <linux/ip.h>
 #include <linux/ipv6.h>
@@ -19,8 +20,10 @@
 
 #include <cmocka.h>
 
+#include "basic/fd.h"
 #include "basic/inaddr.h"
 #include "basic/macro.h"
+#include "shared/netlink.h"
 
 static uint64_t rng = 0x511e;
 static uint64_t counted_before[SLIM_REASON_MAX];
@@ -282,6 +285,22 @@ size_t packet_build(const struct packet *p, uint8_t *ret)
         at += options;
         memset(at, 0x5a, p->payload);
         return (size_t)(at - ret) + p->payload;
+}
+
+int harness_veth(uint32_t *ret_a, uint32_t *ret_b)
+{
+        static const uint8_t mac[6] = {2, 0, 0, 0, 0, 1};
+        _cleanup_close_ int here = open("/proc/thread-self/ns/net", O_RDONLY | O_CLOEXEC);
+        _cleanup_(netlink_freep) struct netlink *nl = NULL;
+        struct netlink_link a, b;
+
+        if (here < 0 || netlink_open(-1, &nl) < 0 ||
+            netlink_veth_add(nl, "a", mac, "b", mac, here, 1500) < 0 ||
+            netlink_link_get(nl, "a", &a) < 0 || netlink_link_get(nl, "b", &b) < 0)
+                return -1;
+        *ret_a = a.ifindex;
+        *ret_b = b.ifindex;
+        return 0;
 }
 
 int harness_run_tc_out(const struct bpf_program *prog, const uint8_t *data, size_t len,

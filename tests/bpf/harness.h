@@ -45,6 +45,10 @@ bool harness_get(const struct bpf_map *map, const void *key, void *ret_value);
 /* How many entries a map has. */
 unsigned int harness_entries(const struct bpf_map *map);
 
+/* Makes a veth in this network namespace, with both ends in it: devices for test runs, named a and
+ * b and down. Their numbers; -1. */
+int harness_veth(uint32_t *ret_a, uint32_t *ret_b);
+
 /* An endpoint in both maps that have it. */
 void harness_endpoint(struct slim_bpf *skel, const struct slim_endpoint *e);
 

@@ -3,7 +3,6 @@
  * Policies on the encapsulated path: slim_from_container and slim_to_container by themselves. What
  * slim_from_vxlan and slim_to_vxlan ask is the same function.
  */
-#include <fcntl.h>
 #include <linux/pkt_cls.h>
 #include <netinet/in.h>
 #include <setjmp.h>
@@ -16,11 +15,9 @@
 
 #include <cmocka.h>
 
-#include "basic/fd.h"
 #include "basic/inaddr.h"
 #include "basic/macro.h"
 #include "harness.h"
-#include "shared/netlink.h"
 
 #define NETWORK 7
 
@@ -488,18 +485,7 @@ static void test_fragments(void **state)
 
 static int make_devices(void **state)
 {
-        static const uint8_t mac[6] = {2, 0, 0, 0, 0, 1};
-        _cleanup_close_ int here = open("/proc/thread-self/ns/net", O_RDONLY | O_CLOEXEC);
-        _cleanup_(netlink_freep) struct netlink *nl = NULL;
-        struct netlink_link a, b;
-
-        if (here < 0 || netlink_open(-1, &nl) < 0 ||
-            netlink_veth_add(nl, "a", mac, "b", mac, here, 1500) < 0 ||
-            netlink_link_get(nl, "a", &a) < 0 || netlink_link_get(nl, "b", &b) < 0)
-                return -1;
-        if_a = a.ifindex;
-        if_b = b.ifindex;
-        return 0;
+        return harness_veth(&if_a, &if_b);
 }
 
 int main(void)

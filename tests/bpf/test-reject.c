@@ -4,7 +4,6 @@
  * drops it. Looked at byte by byte, with checksums as they are, and as they come out when the
  * packet is one whose checksum is still left to the device.
  */
-#include <fcntl.h>
 #include <linux/if_ether.h>
 #include <linux/pkt_cls.h>
 #include <netinet/icmp6.h>
@@ -23,11 +22,9 @@
 
 #include <cmocka.h>
 
-#include "basic/fd.h"
 #include "basic/inaddr.h"
 #include "basic/macro.h"
 #include "harness.h"
-#include "shared/netlink.h"
 
 #define NETWORK 7
 #define ID_B    22
@@ -449,18 +446,7 @@ static void test_to_container(void **state)
 
 static int make_devices(void **state)
 {
-        static const uint8_t mac[6] = {2, 0, 0, 0, 0, 1};
-        _cleanup_close_ int here = open("/proc/thread-self/ns/net", O_RDONLY | O_CLOEXEC);
-        _cleanup_(netlink_freep) struct netlink *nl = NULL;
-        struct netlink_link a, b;
-
-        if (here < 0 || netlink_open(-1, &nl) < 0 ||
-            netlink_veth_add(nl, "a", mac, "b", mac, here, 1500) < 0 ||
-            netlink_link_get(nl, "a", &a) < 0 || netlink_link_get(nl, "b", &b) < 0)
-                return -1;
-        if_a = a.ifindex;
-        if_b = b.ifindex;
-        return 0;
+        return harness_veth(&if_a, &if_b);
 }
 
 int main(void)

@@ -169,6 +169,16 @@ def lab_up(hosts=2, build=None, underlay="4", overlay="4"):
         reaper.wait(120)
 
 
+@contextlib.contextmanager
+def lab_with(option):
+    """A lab of two hosts whose slimds have a further option."""
+    with lab_up() as lab:
+        for host in ("h1", "h2"):
+            lab.verb("daemon", host, "stop")
+            lab.verb("daemon", host, "start", "--", option)
+        yield lab
+
+
 @pytest.fixture(scope="module")
 def lab():
     with lab_up() as up:

@@ -3,7 +3,7 @@
 
 import pytest
 
-from conftest import lab_up, wait_until
+from conftest import lab_with, wait_until
 from remote import Remote
 from test_policy import ASK, SERVE
 
@@ -12,10 +12,7 @@ H1, OUTSIDE = "192.0.2.1", "192.0.2.254"  # "net", another machine of the underl
 
 @pytest.fixture(scope="module")
 def bare():
-    with lab_up() as lab:
-        for host in ("h1", "h2"):
-            lab.verb("daemon", host, "stop")
-            lab.verb("daemon", host, "start", "--", "--no-masquerade")
+    with lab_with("--no-masquerade") as lab:
         yield lab
 
 

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from conftest import lab_up
+from conftest import lab_with
 from remote import Remote
 
 OUTSIDE = "192.0.2.254"  # "net", another machine of the underlay
@@ -15,10 +15,7 @@ SLIM_PORT = 61500
 
 @pytest.fixture(scope="module")
 def untracked():
-    with lab_up() as lab:
-        for host in ("h1", "h2"):
-            lab.verb("daemon", host, "stop")
-            lab.verb("daemon", host, "start", "--", "--notrack")
+    with lab_with("--notrack") as lab:
         yield lab
 
 
