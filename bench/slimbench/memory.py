@@ -30,7 +30,7 @@ def pss(pid):
 
 def brokers(lab_id, host):
     """The processes of slim-broker on a host."""
-    top = f"{State(lab_id).host_cgroup(cgroup2_root(), host)}/slim/containers"
+    top = f"{State(lab_id).host_cgroup(cgroup2_root(), host)}/slim"
     found = []
     for pid in cgroup_pids(top):
         with contextlib.suppress(OSError):

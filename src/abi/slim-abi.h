@@ -11,7 +11,7 @@
 #include <linux/bpf.h>
 #include <linux/types.h>
 
-#define SLIM_ABI_VERSION 5
+#define SLIM_ABI_VERSION 6
 
 union slim_addr {
         __u8 b[16];

@@ -2,6 +2,7 @@
 #include "host.h"
 
 #include <arpa/inet.h>
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <ftw.h>
@@ -164,22 +165,11 @@ static void count_memory(const char *cgroup)
 
 static int prepare_cgroup(const char *cgroup)
 {
-        char path[PATH_MAX];
-        int r;
+        int r = make_dirs(cgroup);
 
-        if (snprintf(path, sizeof(path), "%s/" CGROUP_CONTAINERS, cgroup) >= (int)sizeof(path)) {
-                log_error("--cgroup \"%s\" is too long", cgroup);
-                return -ENAMETOOLONG;
-        }
-        r = make_dirs(cgroup);
-        if (r < 0)
-                return r;
-        count_memory(cgroup);
-        r = make_dir(path, 0755);
-        if (r < 0)
-                return r;
-        count_memory(path);
-        return 0;
+        if (r == 0)
+                count_memory(cgroup);
+        return r;
 }
 
 static int check_run_dir(struct slimd *d)
@@ -724,13 +714,35 @@ void host_remove_cgroup(const char *path)
                 log_warning("cannot remove the cgroup %s: processes do not end, ignoring", path);
 }
 
-/* With what is left in it: containers that no state file remembers. */
+/* A container's has one of these in it, or nothing yet; any other is somebody else's. */
+static bool is_containers(const char *path)
+{
+        char program[PATH_MAX + 16], broker[PATH_MAX + 16];
+
+        snprintf(program, sizeof(program), "%s/" CGROUP_PROGRAM, path);
+        snprintf(broker, sizeof(broker), "%s/" CGROUP_BROKER, path);
+        return access(program, F_OK) == 0 || access(broker, F_OK) == 0;
+}
+
+/* Those of containers that no state file remembers, with what is left in them. */
 static void remove_containers(const struct slimd *d)
 {
-        char path[PATH_MAX];
+        DIR *dir = opendir(d->opt.cgroup);
 
-        snprintf(path, sizeof(path), "%s/" CGROUP_CONTAINERS, d->opt.cgroup);
-        host_remove_cgroup(path);
+        for (struct dirent *e; dir && (e = readdir(dir));) {
+                char path[PATH_MAX];
+
+                if (strspn(e->d_name, "0123456789") != strlen(e->d_name) ||
+                    snprintf(path, sizeof(path), "%s/%s", d->opt.cgroup, e->d_name) >=
+                        (int)sizeof(path))
+                        continue;
+                if (is_containers(path))
+                        host_remove_cgroup(path);
+                else
+                        (void)rmdir(path);
+        }
+        if (dir)
+                closedir(dir);
 }
 
 static void remove_run_dir(struct slimd *d)

@@ -44,10 +44,8 @@ void host_remove(struct slimd *d);
 void host_remove_cgroup(const char *path);
 
 /*
- * The cgroups of the containers, below d->opt.cgroup: containers/ID/program, containers/ID/broker.
- * The broker's is the container's too, as the kernel charges the memory of a socket to who makes
- * it.
+ * The cgroups of a container: ID below d->opt.cgroup, and two in it. The broker's is the
+ * container's too, as the kernel charges the memory of a socket to who makes it.
  */
-#define CGROUP_CONTAINERS "containers"
-#define CGROUP_PROGRAM    "program"
-#define CGROUP_BROKER     "broker"
+#define CGROUP_PROGRAM "program"
+#define CGROUP_BROKER  "broker"

@@ -20,7 +20,7 @@
 
 void local_cgroup_path(const struct local *l, const char *below, char ret[PATH_MAX])
 {
-        snprintf(ret, PATH_MAX, "%s/" CGROUP_CONTAINERS "/%u%s", l->d->opt.cgroup, l->id, below);
+        snprintf(ret, PATH_MAX, "%s/%u%s", l->d->opt.cgroup, l->id, below);
 }
 
 /* One file of the cgroup of its processes. */
@@ -62,12 +62,32 @@ static pid_t first_pid(const struct local *l)
         return (pid_t)strtol(pids, NULL, 10);
 }
 
+/*
+ * The kernel accounts pressure (PSI) in each cgroup above a task whenever that sleeps or wakes
+ * (psi_task_change()), which shows in the time of a round trip (docs/performance.md). It stays on
+ * for the container as a whole. Without CONFIG_PSI there is no such file.
+ */
+static void stop_pressure(const char *cgroup)
+{
+        char path[PATH_MAX + 32];
+        int r;
+
+        snprintf(path, sizeof(path), "%s/cgroup.pressure", cgroup);
+        r = write_file_at(AT_FDCWD, path, "0");
+        if (r < 0)
+                log_debug_errno(r, "%s: %m, ignoring", path);
+}
+
 static int make_cgroup(const struct local *l, const char *below)
 {
         char path[PATH_MAX];
 
         local_cgroup_path(l, below, path);
-        return mkdir(path, 0755) < 0 && errno != EEXIST ? -errno : 0;
+        if (mkdir(path, 0755) < 0 && errno != EEXIST)
+                return -errno;
+        if (*below)
+                stop_pressure(path);
+        return 0;
 }
 
 static int move_pid(const struct local *l, pid_t pid)

@@ -70,7 +70,7 @@ class Host:
             select.select([pidfd], [], [], PATIENCE)
             os.close(pidfd)
         with contextlib.suppress(OSError):
-            (self.cgroup / "containers" / "cgroup.kill").write_text("1")
+            (self.cgroup / "cgroup.kill").write_text("1")
         subprocess.run(self.argv("--teardown"), stdout=subprocess.DEVNULL,
                        stderr=subprocess.DEVNULL, timeout=PATIENCE)
         subprocess.run(["ip", "netns", "del", self.name], stderr=subprocess.DEVNULL)
@@ -747,6 +747,47 @@ def test_teardown_removes_everything(killed):
         with host.slimd():
             assert "guest" not in host.ctl("endpoint", "ls").stdout
             assert host.ctl("run", "--name", "guest", "--", "true").returncode == 0
+
+
+def test_teardown_takes_forgotten_containers_and_no_one_elses():
+    """A container that no file tells of, and cgroups in the same directory that are not Slim's."""
+    with a_host() as host:
+        with host.slimd() as slimd:
+            container = run_container(host)
+            assert read_line(container) == "ready\n"
+            slimd.kill()
+            slimd.wait(PATIENCE)
+        [forgotten] = [p for p in host.cgroup.iterdir() if p.is_dir()]
+        assert forgotten.name.isdecimal() and (forgotten / "program" / "cgroup.procs").read_text()
+        shutil.rmtree(host.run)
+        others = [host.cgroup / "4711", host.cgroup / "4711" / "inside", host.cgroup / "12a"]
+        for other in others:
+            other.mkdir()
+        (others[2] / "program").mkdir()
+        (host.cgroup / "4712").mkdir()  # as a slimd that was killed while it made one leaves it
+        with subprocess.Popen(["sleep", "1000"]) as process:
+            try:
+                (others[1] / "cgroup.procs").write_text(str(process.pid))
+                done = host.call(host.argv("--teardown"))
+                assert container.wait(PATIENCE) != 0 and not forgotten.exists()
+                assert not (host.cgroup / "4712").exists()
+                assert all(other.exists() for other in others) and process.poll() is None
+                assert done.returncode == 0 and f"cannot remove the cgroup {host.cgroup}" in done.stderr
+            finally:
+                process.kill()
+
+
+def test_pressure_is_accounted_once_for_a_container():
+    with a_host() as host, host.slimd():
+        with run_container(host) as container:
+            assert read_line(container) == "ready\n"
+            [top] = [p for p in host.cgroup.iterdir() if p.is_dir()]
+            if (top / "cgroup.pressure").exists():
+                assert {p.parent.name: p.read_text() for p in top.glob("*/cgroup.pressure")} == \
+                    {"program": "0\n", "broker": "0\n"}
+                assert (top / "cgroup.pressure").read_text() == "1\n"
+            (top / "program" / "cgroup.kill").write_text("1")
+        wait_until(lambda: not top.exists(), "the end of the container")
 
 
 def test_teardown_works_where_starting_does_not():

@@ -98,11 +98,11 @@ def _make_initramfs(version, script):
     return image
 
 
-def run(commands, limit, processor=("-accel", "tcg,thread=multi", "-smp", "2")):
+def run(commands, limit, processor=("-accel", "tcg,thread=multi", "-smp", "2"), parameters=""):
     """
     Runs lines of shell, which may set `status`, in the guest; what it says, line by line. The last of
     them is "guest-status N", unless the guest was cut off after `limit` seconds. processor: QEMU's
-    options for what it has of them.
+    options for what it has of them. parameters: of the kernel.
     """
     for hidden in GUEST_OWN:
         if f"{ROOT}/".startswith(f"/{hidden}/"):
@@ -115,7 +115,7 @@ def run(commands, limit, processor=("-accel", "tcg,thread=multi", "-smp", "2")):
                              unpacked=shlex.quote(f"{WORK}/root"), commands=commands))
     argv = ["qemu-system-x86_64", *processor, "-cpu", "max", "-m", "2048", "-nographic", "-no-reboot",
             "-nodefaults", "-serial", "stdio", "-kernel", kernel,
-            "-initrd", _make_initramfs(version, script), "-append", "console=ttyS0 quiet panic=-1",
+            "-initrd", _make_initramfs(version, script), "-append", f"console=ttyS0 quiet panic=-1 {parameters}",
             "-net", "none", "-virtfs",
             "local,path=/,mount_tag=root,security_model=none,readonly=on,multidevs=remap"]
     with subprocess.Popen(["timeout", str(limit), *argv], stdin=subprocess.DEVNULL,
