@@ -85,7 +85,7 @@ struct loop {
         size_t answer_size;
         bool sync;         /* a call brings this process to the caller's core */
         cpu_set_t cpus;    /* where it may be */
-        bool stays;        /* it may be on one core only */
+        bool stays;        /* it is where the caller was, and only there */
         unsigned int hot;  /* calls that came close behind one another */
         uint64_t answered; /* when the last one was answered, in ns */
 };
@@ -180,32 +180,61 @@ static uint64_t now_ns(void)
         return (uint64_t)t.tv_sec * 1000000000 + (uint64_t)t.tv_nsec;
 }
 
-/*
- * Keeps this thread on the core that it is on, or lets it go anywhere again. A call brings it to
- * the caller's core (SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP), but in the middle of ADDFD, where the two
- * wait for each other, the scheduler may take an idle core to be better: then each waits for a core
- * to be woken.
- */
-static void stay(struct loop *l, bool here)
+/* The core that the caller was on when it called (proc(5), "processor"), or a negative errno. */
+static int caller_core(struct loop *l)
 {
-        int cpu = sched_getcpu();
-        cpu_set_t one;
+        _cleanup_free_ char *stat = NULL;
+        int dir = caller_dir(l), r;
+        char *field;
+        long core;
 
-        if (!l->sync || cpu < 0 || l->stays == here)
-                return;
-        CPU_ZERO(&one);
-        CPU_SET(cpu, &one);
-        if (sched_setaffinity(0, sizeof(l->cpus), here ? &one : &l->cpus) < 0)
-                log_debug_errno(-errno, "cannot choose a core: %m, ignoring");
-        else
-                l->stays = here;
+        r = dir < 0 ? dir : read_file_at(dir, "stat", 4096, &stat, NULL);
+        if (r < 0)
+                return r;
+        /* Field 39. The second, in parentheses, may have anything in it. */
+        field = strrchr(stat, ')');
+        for (int i = 2; field && i < 39; i++)
+                field = strchr(field + 1, ' ');
+        core = field ? strtol(field, NULL, 10) : -1;
+        return core >= 0 && core < CPU_SETSIZE && CPU_ISSET(core, &l->cpus) ? (int)core : -EXDEV;
 }
 
-/* Where the next call is to find this thread. */
+static int run_on(const struct loop *l, const cpu_set_t *cpus)
+{
+        if (sched_setaffinity(0, sizeof(*cpus), cpus) < 0)
+                return log_debug_errno(-errno, "cannot choose a core: %m, ignoring");
+        return 0;
+}
+
+/*
+ * Keeps this thread where the caller is. A call brings it there
+ * (SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP), not always; and in the middle of ADDFD, where the two wait
+ * for each other, the scheduler may take an idle core to be better: then each waits for a core to
+ * be woken.
+ */
+static void stay(struct loop *l)
+{
+        int core = -1;
+        cpu_set_t one;
+
+        if (!l->sync || l->stays)
+                return;
+        if (l->hot >= HOT_AFTER)
+                core = caller_core(l);
+        if (core < 0)
+                core = sched_getcpu();
+        if (core < 0)
+                return;
+        CPU_ZERO(&one);
+        CPU_SET(core, &one);
+        l->stays = run_on(l, &one) == 0;
+}
+
+/* Where the next call is to find this thread: here, for a while, if it follows closely. */
 static void stay_or_go(struct loop *l)
 {
-        if (l->hot < HOT_AFTER || l->hot % HOT_CALLS == 0)
-                stay(l, false);
+        if (l->stays && (l->hot >= HOT_AFTER ? l->hot % HOT_CALLS == 0 : run_on(l, &l->cpus) == 0))
+                l->stays = false;
 }
 
 /*
@@ -224,7 +253,7 @@ static int hand_out(struct loop *l, int *fd, uint32_t flags)
         };
         int r, error;
 
-        stay(l, true);
+        stay(l);
         r = ioctl(l->notify_fd, SECCOMP_IOCTL_NOTIF_ADDFD, &addfd);
         error = r < 0 ? -errno : 0;
         stay_or_go(l);

@@ -502,6 +502,30 @@ def test_without(lab, build):
     assert (done.stdout, done.stderr) == ("100\n", "")
 
 
+SYNC_WAKE_UP = (6, 6)  # the kernel that brings a broker to its caller
+
+
+@pytest.mark.skipif(tuple(map(int, os.uname().release.split(".")[:2])) < SYNC_WAKE_UP,
+                    reason="only from Linux 6.6 on does a broker follow its callers")
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="there is one processor")
+def test_a_broker_is_where_its_caller_is(lab):
+    """Without the accelerator, and as long as calls follow one another."""
+    def on(pid):
+        status = pathlib.Path(f"/proc/{pid}/status").read_text()
+        return status.partition("Cpus_allowed_list:")[2].split()[0]
+
+    cores = sorted(os.sched_getaffinity(0))[:2]
+    code = "import socket\nprint('calls', flush=True)\nwhile True: socket.socket().close()"
+    with lab.start("run", "h1", "caller", PYTHON, "-c", code, ready="calls",
+                   options=["--no-accelerator"]):
+        shown = lab.ctl("h1", "endpoint", "show", "caller")["endpoint"]
+        pids = (pathlib.Path(shown["cgroup"]) / "program" / "cgroup.procs").read_text().split()
+        for core in cores * 3:
+            for pid in pids:
+                os.sched_setaffinity(int(pid), {core})
+            wait_until(lambda: on(shown["broker_pid"]) == str(core), f"the broker on core {core}")
+
+
 def test_a_broker_that_dies(lab, c):
     """The program notices nothing; the next broker is asked for another queue."""
     ask_for_queue(lab, c)
