@@ -233,8 +233,12 @@ static void stay(struct loop *l)
 /* Where the next call is to find this thread: here, for a while, if it follows closely. */
 static void stay_or_go(struct loop *l)
 {
-        if (l->stays && (l->hot >= HOT_AFTER ? l->hot % HOT_CALLS == 0 : run_on(l, &l->cpus) == 0))
-                l->stays = false;
+        if (!l->stays)
+                return;
+        if (l->hot >= HOT_AFTER)
+                l->stays = l->hot % HOT_CALLS != 0; /* time to look where the caller is by now */
+        else
+                l->stays = run_on(l, &l->cpus) < 0;
 }
 
 /*

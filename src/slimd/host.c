@@ -150,25 +150,26 @@ static int prepare_bpffs(const char *bpf_dir)
         return make_dirs(bpf_dir);
 }
 
-/* Where the memory controller is to be had, a container's memory is counted: each has one account.
- * Where it is not (it is on cgroup v1, or not given on from above), nothing else depends on it. */
-static void count_memory(const char *cgroup)
+void host_tune_cgroup(const char *cgroup, const char *setting, const char *value)
 {
         char path[PATH_MAX + 32];
         int r;
 
-        snprintf(path, sizeof(path), "%s/cgroup.subtree_control", cgroup);
-        r = write_file_at(AT_FDCWD, path, "+memory");
+        snprintf(path, sizeof(path), "%s/%s", cgroup, setting);
+        r = write_file_at(AT_FDCWD, path, value);
         if (r < 0)
-                log_debug_errno(r, "%s: no memory controller: %m, ignoring", cgroup);
+                log_debug_errno(r, "%s: %m, ignoring", path);
 }
 
 static int prepare_cgroup(const char *cgroup)
 {
         int r = make_dirs(cgroup);
 
+        /* Where the memory controller is to be had, a container's memory is counted: each has one
+         * account. Where it is not (it is on cgroup v1, or not given on from above), nothing else
+         * depends on it. */
         if (r == 0)
-                count_memory(cgroup);
+                host_tune_cgroup(cgroup, "cgroup.subtree_control", "+memory");
         return r;
 }
 

@@ -40,6 +40,9 @@ void host_undo(struct slimd *d);
 /* Removes all that any slimd made of this host (slimd --teardown), as far as it is there. */
 void host_remove(struct slimd *d);
 
+/* Writes a setting of a cgroup that not every kernel has, and that nothing depends on. */
+void host_tune_cgroup(const char *cgroup, const char *setting, const char *value);
+
 /* Ends what is left in a cgroup and below it, and removes it (cgroup.kill is of Linux 5.14). */
 void host_remove_cgroup(const char *path);
 

@@ -62,22 +62,6 @@ static pid_t first_pid(const struct local *l)
         return (pid_t)strtol(pids, NULL, 10);
 }
 
-/*
- * The kernel accounts pressure (PSI) in each cgroup above a task whenever that sleeps or wakes
- * (psi_task_change()), which shows in the time of a round trip (docs/performance.md). It stays on
- * for the container as a whole. Without CONFIG_PSI there is no such file.
- */
-static void stop_pressure(const char *cgroup)
-{
-        char path[PATH_MAX + 32];
-        int r;
-
-        snprintf(path, sizeof(path), "%s/cgroup.pressure", cgroup);
-        r = write_file_at(AT_FDCWD, path, "0");
-        if (r < 0)
-                log_debug_errno(r, "%s: %m, ignoring", path);
-}
-
 static int make_cgroup(const struct local *l, const char *below)
 {
         char path[PATH_MAX];
@@ -85,8 +69,13 @@ static int make_cgroup(const struct local *l, const char *below)
         local_cgroup_path(l, below, path);
         if (mkdir(path, 0755) < 0 && errno != EEXIST)
                 return -errno;
+        /*
+         * The kernel accounts pressure (PSI) in each cgroup above a task whenever that sleeps or
+         * wakes (psi_task_change()), which shows in the time of a round trip
+         * (docs/performance.md). It stays on for the container as a whole.
+         */
         if (*below)
-                stop_pressure(path);
+                host_tune_cgroup(path, "cgroup.pressure", "0");
         return 0;
 }
 
