@@ -49,6 +49,13 @@ def each_swapped(some):
     return [inode(s) not in own for s in some]
 def swapped(s):
     return each_swapped([s])[0]
+def sockets_of(pid):
+    # Another descriptor may be closed between the two looks.
+    found = 0
+    for f in os.listdir(f'/proc/{pid}/fd'):
+        with contextlib.suppress(FileNotFoundError):
+            found += os.readlink(f'/proc/{pid}/fd/{f}').startswith('socket:')
+    return found
 def all_swapped(some):
     return all(each_swapped(some))
 def queues():
@@ -561,12 +568,13 @@ for uid in range(1000, 1030):
     descriptors = pathlib.Path(f"/proc/{pid}/fd")
 
     def pairs():
-        links = [os.readlink(f) for f in descriptors.iterdir()]
-        return len([x for x in links if x.startswith("socket:")])
+        found = 0
+        for f in descriptors.iterdir():
+            with contextlib.suppress(FileNotFoundError):
+                found += os.readlink(f).startswith("socket:")
+        return found
 
-    wait_until(lambda: c("all(os.path.exists(f'/proc/{p}') and sum(os.readlink(f'/proc/{p}/fd/{f}')"
-                         ".startswith('socket') for f in os.listdir(f'/proc/{p}/fd')) >= 5 "
-                         "for p in pids)"), "all of them to have sockets")
+    wait_until(lambda: c("all(sockets_of(p) >= 5 for p in pids)"), "all of them to have sockets")
     # Two ends and a spare socket each, beside the pool, which has 16 of each family, and the
     # sockets that the broker asks the container's namespace by.
     assert pairs() <= QUEUES * 3 + 2 * 16 + 4
